@@ -1,0 +1,130 @@
+# Everything a person does with this repository. `make` alone explains itself.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The project brings its own Node; npm itself runs on the one of the machine.
+BIN := $(CURDIR)/node_modules/.bin
+OWN := export PATH="$(BIN):$$PATH";
+NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
+
+CODE := $(wildcard src operator test examples tools)
+LINT := tools/lint/node_modules/.bin
+CACHE := node_modules/.cache
+FRESH := $(CACHE)/generated
+JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
+
+##@ Use it
+.PHONY: run serve
+
+run: install ## Start a broker and two agents, and let them work on a folder of texts: make run INPUT=dir
+	@$(OWN) exec node examples/run.ts $${INPUT:+"$$INPUT"}
+
+serve: install ## Keep a broker running; the environment and ARGS="--port 6000" reach it
+	@$(OWN) exec node src/cli/main.ts serve $(ARGS)
+
+##@ Prove it
+.PHONY: test check sim chaos bench
+
+test: install lint-tools ## Run the checks and all tests, or some: make test TESTS=test/unit
+	@$(OWN) exec node $(wordlist 2,3,$(JEST)) tools/test.ts $(TESTS)
+
+check: install lint-tools ## Types, style, formatting, imports, unused code, generated files
+	@$(MAKE) --keep-going --jobs=2 --output-sync=target types lint formatted imports unused protos generated
+	@echo 'All checks pass.'
+
+sim: install ## Simulate whole brokers with faults: make sim SEEDS=100000
+	@$(OWN) exec $(JEST) test/sim
+
+chaos: install ## Kill real brokers under load and count what is lost
+	@$(OWN) exec $(JEST) test/chaos
+
+bench: install ## Measure against bare gRPC on this machine and write docs/benchmarks.md
+	@$(OWN) exec node test/bench/main.ts $(ARGS)
+
+##@ Change it
+.PHONY: install generate format clean
+
+install: node_modules/.installed ## Install what package-lock.json names, with the project's own Node
+
+generate: install ## Write all generated files again: code from proto/, documents from the code
+	@$(call write-generated,.)
+
+format: install lint-tools ## Format and mend what can be mended by a tool
+	@$(OWN) prettier --log-level warn --write .
+	@$(OWN) $(LINT)/eslint -c tools/lint/eslint.config.js --no-error-on-unmatched-pattern --fix $(CODE)
+
+clean: ## Remove all that was installed, built or measured here; data of brokers stays
+	@rm -rf node_modules tools/lint/node_modules dist coverage
+
+# The parts of `make check`.
+.PHONY: types lint formatted imports unused protos generated
+
+types: install
+	@echo '· types: tsc'
+	@$(OWN) tsc -p .
+
+lint: install lint-tools
+	@echo '· lint: eslint'
+	@$(OWN) $(LINT)/eslint -c tools/lint/eslint.config.js --no-error-on-unmatched-pattern --max-warnings=0 \
+	  --cache --cache-location $(CACHE)/eslint/ $(CODE)
+
+formatted: install
+	@echo '· formatted: prettier (make format mends it)'
+	@$(OWN) prettier --log-level warn --check --cache .
+
+imports: install lint-tools
+	@echo '· imports: dependency-cruiser'
+	@$(OWN) $(LINT)/depcruise --config tools/lint/depcruise.config.cjs $(CODE)
+
+unused: install
+	@echo '· unused: knip'
+	@$(OWN) knip --no-progress --no-config-hints
+
+protos: install
+	@echo '· protos: buf lint'
+	@$(OWN) buf lint
+
+generated: install
+	@echo '· generated: no difference (make generate mends it)'
+	@rm -rf $(FRESH) && mkdir -p $(FRESH)
+	@$(call write-generated,$(FRESH))
+	@diff -r $(FRESH)/src/wire/gen src/wire/gen
+	@cd $(FRESH) && find . -type f -not -path './src/wire/gen/*' -exec diff {} $(CURDIR)/{} ';'
+
+# Every tools/generate-*.ts writes its files below the folder that is its argument.
+define write-generated
+$(OWN) buf generate --output $(1); \
+for generator in $(wildcard tools/generate-*.ts); do node $$generator $(1); done
+endef
+
+# `npm ci` needs the binaries of all platforms in the registry, and not every mirror has them.
+node_modules/.installed: package.json package-lock.json
+	@echo 'Installing: one to two minutes the first time.'
+	@$(NPM_INSTALL)
+	@want="v$$(node -p 'require("./package.json").devDependencies.node')"; \
+	have="$$($(BIN)/node -v || echo missing)"; \
+	if [ "$$have" != "$$want" ]; then \
+	  echo "This project runs on its own Node $$want, from the npm package 'node', but node_modules/.bin/node is: $$have."; \
+	  echo "Its install script did not run or could not download it. Look at 'npm config get ignore-scripts',"; \
+	  echo "then run: rm -rf node_modules && make install"; \
+	  exit 1; \
+	fi >&2
+	@touch $@
+
+.PHONY: lint-tools
+lint-tools: tools/lint/node_modules/.installed
+
+tools/lint/node_modules/.installed: tools/lint/package.json tools/lint/package-lock.json
+	@echo 'Installing the linters.'
+	@$(NPM_INSTALL) --prefix tools/lint
+	@touch $@
+
+.PHONY: help
+help:
+	@echo 'AgentHub: a message broker for AI agents. It needs git, make, Node 20 or newer, and npm.'
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
