@@ -46,10 +46,6 @@ export default ts.config(
     linterOptions: { reportUnusedDisableDirectives: 'error' },
     rules: {
       eqeqeq: 'error',
-      'no-restricted-syntax': [
-        'error',
-        { selector: 'ExportDefaultDeclaration', message: 'Name what is exported.' },
-      ],
       'no-var': 'error',
       'object-shorthand': 'error',
       'prefer-const': 'error',
