@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 # The project brings its own Node; npm itself runs on the one of the machine.
 BIN := $(CURDIR)/node_modules/.bin
 OWN := export PATH="$(BIN):$$PATH";
-NPM_INSTALL := npm install --no-audit --no-fund --loglevel=error
+NPM_INSTALL := npm install --no-save --no-audit --no-fund --loglevel=error
 
 CODE := $(wildcard src operator test examples tools)
 LINT := tools/lint/node_modules/.bin
@@ -100,7 +100,8 @@ $(OWN) buf generate --output $(1); \
 for generator in $(wildcard tools/generate-*.ts); do node $$generator $(1); done
 endef
 
-# `npm ci` needs the binaries of all platforms in the registry, and not every mirror has them.
+# `npm ci` needs the binaries of all platforms in the registry, and not every mirror has them. Without
+# `--no-save` an older npm would rewrite the lock file.
 node_modules/.installed: package.json package-lock.json
 	@echo 'Installing: one to two minutes the first time.'
 	@$(NPM_INSTALL)
