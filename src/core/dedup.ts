@@ -1,0 +1,292 @@
+import { HubError } from '../std/errors.ts';
+
+/** The slot of an id that is known but not live. */
+export const NOT_LIVE = 0xffffffff;
+
+const MIN_ENTRIES = 64;
+const ENTRY_GROWTH = 1.25;
+const ID_BYTES = 16;
+const RING_RECORD_BYTES = ID_BYTES + 1;
+
+/**
+ * The task ids that a shard knows: those of its live tasks, and the last `capacity` accepted ones.
+ *
+ * An id has 128 bits, given as four unsigned 32-bit words that are already well mixed (a hash). It
+ * is named by its *entry*, a small integer that stays the same for as long as the id is known. A
+ * live id has a slot (its task's place in the caller's tables); a finished one has an outcome, a
+ * byte of the caller's choice. An id that is neither live nor among the last is forgotten, and its
+ * entry is used again.
+ *
+ * All is in typed arrays, which grow with use and don't shrink: 22 bytes per entry (28 right after
+ * growing), 5 to 11 in the hash table and 4 to 8 in the ring: at most 47 bytes per id, counting the
+ * most ids that were ever known at a time.
+ */
+export class Dedup {
+  /** How many accepted ids are remembered whether live or not. */
+  readonly capacity: number;
+
+  /** By entry: four words. */
+  private ids = new Uint32Array(4 * MIN_ENTRIES);
+  /** By entry: its slot or {@link NOT_LIVE}; in a free entry the next free one. */
+  private slots = new Uint32Array(MIN_ENTRIES);
+  /** By entry: the last outcome, or 0. */
+  private outcomes = new Uint8Array(MIN_ENTRIES);
+  /** By entry: whether the ring holds it. */
+  private inRing = new Uint8Array(MIN_ENTRIES);
+  /** Entries ever used, and of these the first free one, or {@link NOT_LIVE}. */
+  private used = 0;
+  private free = NOT_LIVE;
+  private count = 0;
+
+  /** Open addressing by id: entry + 1, or 0. */
+  private table = new Uint32Array(2 * MIN_ENTRIES);
+  private mask = 2 * MIN_ENTRIES - 1;
+
+  /** Entries in the order of acceptance from `oldest` on, which is 0 until the ring is full. */
+  private ring: Uint32Array;
+  private oldest = 0;
+  private ringSize = 0;
+
+  constructor(capacity = 65_536) {
+    if (!Number.isInteger(capacity) || capacity < 1) {
+      throw new HubError('invalid', 'capacity: must be a positive integer', { field: 'capacity' });
+    }
+    this.capacity = capacity;
+    this.ring = new Uint32Array(Math.min(capacity, MIN_ENTRIES));
+  }
+
+  /** How many ids are known. */
+  get size(): number {
+    return this.count;
+  }
+
+  /** The bytes that are held in typed arrays. */
+  get byteLength(): number {
+    const entries = this.ids.byteLength + this.slots.byteLength;
+    const marks = this.outcomes.byteLength + this.inRing.byteLength;
+    return entries + marks + this.table.byteLength + this.ring.byteLength;
+  }
+
+  /** The entry of an id, or -1 if it is not known. */
+  find(a: number, b: number, c: number, d: number): number {
+    return this.table[this.cell(a, b, c, d)]! - 1;
+  }
+
+  /**
+   * Makes an id live with `slot` and the last accepted one; the oldest id leaves the ring if it is
+   * full. An id that is already in the ring keeps its place there.
+   */
+  accept(a: number, b: number, c: number, d: number, slot: number): number {
+    const entry = this.adopt(a, b, c, d, slot);
+    if (this.inRing[entry] === 0) this.enter(entry);
+    return entry;
+  }
+
+  /** Makes an id live with `slot`; whether it is in the ring stays as it was. */
+  adopt(a: number, b: number, c: number, d: number, slot: number): number {
+    const entry = this.intern(a, b, c, d);
+    this.slots[entry] = slot;
+    return entry;
+  }
+
+  /** The slot of a known id, or {@link NOT_LIVE}. */
+  slot(entry: number): number {
+    return this.slots[entry]!;
+  }
+
+  /** Gives a live id another slot. */
+  move(entry: number, slot: number): void {
+    this.slots[entry] = slot;
+  }
+
+  /**
+   * Ends the life of an id, with an outcome. Whether it is in the ring stays as it was; if it isn't,
+   * the id is forgotten and its entry void.
+   */
+  finish(entry: number, outcome: number): void {
+    this.outcomes[entry] = outcome;
+    this.detach(entry);
+  }
+
+  /** Ends the life of an id as {@link finish} does, but leaves it the outcome it had before. */
+  detach(entry: number): void {
+    this.slots[entry] = NOT_LIVE;
+    if (this.inRing[entry] === 0) this.forget(entry);
+  }
+
+  /** The outcome that {@link finish} last gave to a known id, or 0. */
+  outcome(entry: number): number {
+    return this.outcomes[entry]!;
+  }
+
+  /**
+   * The ring, oldest id first: all ids (four little-endian 32-bit words each), then the
+   * outcome of each (one byte).
+   */
+  exportRing(): Uint8Array {
+    const count = this.ringSize;
+    const bytes = new Uint8Array(count * RING_RECORD_BYTES);
+    const view = new DataView(bytes.buffer);
+    for (let index = 0; index < count; index++) {
+      const entry = this.ring[(this.oldest + index) % this.ring.length]!;
+      for (let word = 0; word < 4; word++) {
+        view.setUint32(index * ID_BYTES + word * 4, this.ids[4 * entry + word]!, true);
+      }
+      bytes[count * ID_BYTES + index] = this.outcomes[entry]!;
+    }
+    return bytes;
+  }
+
+  /**
+   * Puts an exported ring in place of this one. Live ids stay live and keep their entries.
+   * Of more than {@link capacity} ids the last are taken.
+   *
+   * @throws HubError `corrupt`, having changed nothing, if `bytes` is not an exported ring.
+   */
+  importRing(bytes: Uint8Array): void {
+    if (bytes.length % RING_RECORD_BYTES !== 0) {
+      throw new HubError('corrupt', `a ring of recent task ids can't have ${bytes.length} bytes`);
+    }
+    this.emptyRing();
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const count = bytes.length / RING_RECORD_BYTES;
+    for (let index = 0; index < count; index++) {
+      const at = index * ID_BYTES;
+      const a = view.getUint32(at, true);
+      const b = view.getUint32(at + 4, true);
+      const c = view.getUint32(at + 8, true);
+      const d = view.getUint32(at + 12, true);
+      const entry = this.intern(a, b, c, d);
+      this.outcomes[entry] = bytes[count * ID_BYTES + index]!;
+      if (this.inRing[entry] === 0) this.enter(entry);
+    }
+  }
+
+  private enter(entry: number): void {
+    if (this.ringSize === this.capacity) this.leave();
+    else if (this.ringSize === this.ring.length) {
+      this.ring = grown(this.ring, Math.min(this.capacity, 2 * this.ringSize));
+    }
+    let at = this.oldest + this.ringSize;
+    if (at >= this.ring.length) at -= this.ring.length;
+    this.ring[at] = entry;
+    this.ringSize++;
+    this.inRing[entry] = 1;
+  }
+
+  /** The oldest id leaves the ring. */
+  private leave(): void {
+    const entry = this.ring[this.oldest]!;
+    this.oldest = this.oldest + 1 === this.ring.length ? 0 : this.oldest + 1;
+    this.ringSize--;
+    this.inRing[entry] = 0;
+    if (this.slots[entry] === NOT_LIVE) this.forget(entry);
+  }
+
+  private emptyRing(): void {
+    while (this.ringSize > 0) this.leave();
+    this.oldest = 0;
+  }
+
+  /** The entry of an id, which is made if the id is not known. */
+  private intern(a: number, b: number, c: number, d: number): number {
+    const cell = this.cell(a, b, c, d);
+    const known = this.table[cell]!;
+    if (known !== 0) return known - 1;
+
+    const entry = this.takeEntry();
+    const ids = this.ids;
+    ids[4 * entry] = a;
+    ids[4 * entry + 1] = b;
+    ids[4 * entry + 2] = c;
+    ids[4 * entry + 3] = d;
+    this.slots[entry] = NOT_LIVE;
+    this.outcomes[entry] = 0;
+    this.inRing[entry] = 0;
+    this.table[cell] = entry + 1;
+    this.count++;
+    if (this.count * 4 > this.table.length * 3) this.growTable();
+    return entry;
+  }
+
+  private takeEntry(): number {
+    if (this.free !== NOT_LIVE) {
+      const entry = this.free;
+      this.free = this.slots[entry]!;
+      return entry;
+    }
+    if (this.used === this.slots.length) {
+      const length = Math.ceil(this.used * ENTRY_GROWTH);
+      this.ids = grown(this.ids, 4 * length);
+      this.slots = grown(this.slots, length);
+      this.outcomes = grown(this.outcomes, length);
+      this.inRing = grown(this.inRing, length);
+    }
+    return this.used++;
+  }
+
+  /** Takes an id out of the table, by backward shift, and frees its entry. */
+  private forget(entry: number): void {
+    const table = this.table;
+    const mask = this.mask;
+    let hole = this.home(entry);
+    while (table[hole] !== entry + 1) hole = (hole + 1) & mask;
+    for (let cell = (hole + 1) & mask; table[cell] !== 0; cell = (cell + 1) & mask) {
+      // An entry may move back into the hole unless its probing starts behind the hole.
+      if (((cell - this.home(table[cell]! - 1)) & mask) < ((cell - hole) & mask)) continue;
+      table[hole] = table[cell]!;
+      hole = cell;
+    }
+    table[hole] = 0;
+    this.slots[entry] = this.free;
+    this.free = entry;
+    this.count--;
+  }
+
+  private growTable(): void {
+    const former = this.table;
+    const table = new Uint32Array(2 * former.length);
+    this.table = table;
+    this.mask = table.length - 1;
+    for (const stored of former) {
+      if (stored === 0) continue;
+      let cell = this.home(stored - 1);
+      while (table[cell] !== 0) cell = (cell + 1) & this.mask;
+      table[cell] = stored;
+    }
+  }
+
+  /** The cell of an id, or the empty cell where it would go. Words may be signed or unsigned. */
+  private cell(a: number, b: number, c: number, d: number): number {
+    const table = this.table;
+    const ids = this.ids;
+    const mask = this.mask;
+    let cell = fold(a, b, c, d) & mask;
+    for (; ; cell = (cell + 1) & mask) {
+      const stored = table[cell]!;
+      if (stored === 0) return cell;
+      const at = 4 * (stored - 1);
+      if (((ids[at]! ^ a) | (ids[at + 1]! ^ b) | (ids[at + 2]! ^ c) | (ids[at + 3]! ^ d)) === 0) {
+        return cell;
+      }
+    }
+  }
+
+  /** The cell where probing for a known entry starts. */
+  private home(entry: number): number {
+    const ids = this.ids;
+    const at = 4 * entry;
+    return fold(ids[at]!, ids[at + 1]!, ids[at + 2]!, ids[at + 3]!) & this.mask;
+  }
+}
+
+/** Ids are hashes already, so it suffices that every word has a say. */
+function fold(a: number, b: number, c: number, d: number): number {
+  return a ^ b ^ c ^ d;
+}
+
+function grown<T extends Uint32Array | Uint8Array>(array: T, length: number): T {
+  const copy = new (array.constructor as new (length: number) => T)(length);
+  copy.set(array);
+  return copy;
+}
