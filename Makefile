@@ -106,7 +106,7 @@ node_modules/.installed: package.json package-lock.json
 	@echo 'Installing: one to two minutes the first time.'
 	@$(NPM_INSTALL)
 	@want="v$$(node -p 'require("./package.json").devDependencies.node')"; \
-	have="$$($(BIN)/node -v || echo missing)"; \
+	have="$$($(BIN)/node -v 2>/dev/null || echo missing)"; \
 	if [ "$$have" != "$$want" ]; then \
 	  echo "This project runs on its own Node $$want, from the npm package 'node', but node_modules/.bin/node is: $$have."; \
 	  echo "Its install script did not run or could not download it. Look at 'npm config get ignore-scripts',"; \

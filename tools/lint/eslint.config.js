@@ -11,24 +11,17 @@ const SYSTEM = 'src/std/system.ts';
 const ROOTS = ['src/cli/**/*.ts', 'src/main.ts', 'src/embedded.ts', 'operator/main.ts'];
 
 const ban = (message, ...names) => names.map((name) => ({ name, message }));
-const CLOCK = ban(
-  'Take a Clock (src/std/clock.ts).',
-  'Date',
-  'performance',
-  'setTimeout',
-  'setInterval',
-  'setImmediate',
-  'queueMicrotask',
-);
+const TIMERS = ban('Take a Clock (src/std/clock.ts).', 'setTimeout', 'setInterval', 'setImmediate');
+const CLOCK = [
+  ...TIMERS,
+  ...ban('Take a Clock (src/std/clock.ts).', 'Date', 'performance', 'queueMicrotask'),
+];
 const CHANCE = ban('Take a Random (src/std/clock.ts).', 'crypto');
 const OUTSIDE = ban('Pure code has no surroundings: pass the value in.', 'process', 'fetch', 'console');
 const noGlobals = (globals) => ['error', { globals, checkGlobalObject: true }];
 
-const MATH_RANDOM = {
-  object: 'Math',
-  property: 'random',
-  message: 'Take a Random (src/std/clock.ts).',
-};
+const NOW = { object: 'Date', property: 'now', message: 'Take a Clock (src/std/clock.ts).' };
+const MATH_RANDOM = { object: 'Math', property: 'random', message: 'Take a Random (src/std/clock.ts).' };
 const PROCESS = ['env', 'argv', 'exit', 'exitCode', 'on', 'once', 'stdout', 'stderr'].map((property) => ({
   object: 'process',
   property,
@@ -68,7 +61,8 @@ export default ts.config(
     ignores: [...ROOTS, SYSTEM],
     rules: {
       'no-console': 'error',
-      'no-restricted-properties': ['error', MATH_RANDOM, ...PROCESS],
+      'no-restricted-globals': noGlobals(TIMERS),
+      'no-restricted-properties': ['error', NOW, MATH_RANDOM, ...PROCESS],
     },
   },
   {
