@@ -1,0 +1,295 @@
+import { z } from 'zod';
+import {
+  advice,
+  count,
+  duration,
+  flag,
+  oneOf,
+  port,
+  size,
+  sizeOrShare,
+  text,
+  token,
+  tokens,
+  UNBOUNDED,
+} from './kinds.ts';
+import { formatDuration, formatSize } from './units.ts';
+import type { AnyKind, Kind } from './kinds.ts';
+
+declare module 'zod' {
+  interface GlobalMeta {
+    /** On every key of the configuration: how its values are read and shown. */
+    kind?: AnyKind;
+  }
+}
+
+const KIB = 2 ** 10;
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+const SECOND = 1000;
+const HOUR = 3600 * SECOND;
+const DAY = 24 * HOUR;
+const YEAR = 365 * DAY;
+
+/** What the largest task needs around its payload in one message. */
+const ENVELOPE = 64 * KIB;
+
+/** The whole configuration of a broker and of its clients, checked and in base units. */
+export type Config = z.output<ReturnType<typeof configSchema>>;
+
+/**
+ * The one schema of the configuration. Durations come out in milliseconds, sizes in bytes.
+ *
+ * @param memoryBytes what this process may use; the default memory limit is a share of it.
+ */
+export function configSchema(memoryBytes: number) {
+  return z
+    .strictObject({
+      service: section('How this broker calls itself.', {
+        name: optional(text, 'Name of this broker in logs, metrics and `/capacity`; unset: the host name.'),
+        version: optional(text, 'Version that health checks report; unset: the version of the package.'),
+        environment: key(text, 'development', 'Where it runs, as logs say it: `development`, `production`.'),
+      }),
+      grpc: section('The gRPC services.', {
+        host: key(
+          text,
+          '127.0.0.1',
+          'Address to listen on; beyond loopback only with tokens, or `insecure`.',
+        ),
+        port: key(port, '50051', 'Port to listen on.'),
+        maxMessageBytes: key(size(64 * KIB, 64 * MIB), '8MiB', 'Largest message received, a whole batch.'),
+        keepaliveMs: key(duration(SECOND, DAY), '30s', 'Time after which a silent connection is pinged.'),
+        keepaliveTimeoutMs: key(
+          duration(100, HOUR),
+          '10s',
+          'Time an answer to a ping may take before the connection counts as lost.',
+        ),
+        maxConnectionAgeMs: key(
+          duration(SECOND, YEAR),
+          '30m',
+          'Age at which a connection takes no new calls, so that clients spread again (± 10 % by chance).',
+        ),
+        maxConnectionAgeGraceMs: key(
+          duration(0, YEAR),
+          '0',
+          'Time that running calls have left after that; 0: as long as they need.',
+        ),
+        maxConcurrentStreams: key(count(1, 1_000_000), '1000', 'Calls in progress on one connection.'),
+      }),
+      http: section('Health, metrics, capacity and drain over HTTP.', {
+        host: key(
+          text,
+          '127.0.0.1',
+          'Address to listen on; beyond loopback only with tokens, or `insecure`.',
+        ),
+        port: key(port, '8080', 'Port to listen on.'),
+        maxConnections: key(count(1, 100_000), '1000', 'Connections open at a time.'),
+        maxBodyBytes: key(size(0, MIB), '64KiB', 'Largest request body.'),
+        requestTimeoutMs: key(duration(100, HOUR), '10s', 'Time a request may take to arrive completely.'),
+        idleTimeoutMs: key(duration(100, HOUR), '5s', 'Time a connection stays open between two requests.'),
+      }),
+      tls: section('Encryption of both ports; unset: plain text.', {
+        certFile: optional(text, 'Certificate chain, PEM.'),
+        keyFile: optional(text, 'Private key of the certificate, PEM.'),
+        clientCaFile: optional(
+          text,
+          'Authorities, PEM, one of which must have signed the certificate of every gRPC client.',
+        ),
+      }).superRefine((tls, check) => {
+        together(check, tls, 'certFile', 'keyFile');
+        if (tls.clientCaFile !== undefined) together(check, tls, 'clientCaFile', 'certFile');
+      }),
+      auth: section('Who may do what. Without any token only this machine is let in.', {
+        tokens: key(tokens, '', 'Bearer tokens of agents.'),
+        tokensFile: optional(text, 'File with more of them, one a line; lines with # are comments.'),
+        adminTokens: key(
+          tokens,
+          '',
+          'Bearer tokens of administrators; without any, loopback connections administer.',
+        ),
+        adminTokensFile: optional(text, 'File with more of them, one a line; lines with # are comments.'),
+      }),
+      insecure: key(flag, 'false', 'Whether anybody who reaches the ports is let in as an agent.'),
+      log: section('What the broker writes to standard error.', {
+        level: key(oneOf('debug', 'info', 'warn', 'error'), 'info', 'The least important level written.'),
+        format: key(oneOf('auto', 'json', 'pretty'), 'auto', '`auto`: pretty on a terminal, else JSON.'),
+      }),
+      data: section('Where tasks are kept.', {
+        log: key(oneOf('file', 'memory'), 'file', '`memory` forgets everything when the process ends.'),
+        dir: key(text, './agenthub-data', 'Folder of the durable log.'),
+        sync: key(
+          oneOf('always', 'interval', 'none'),
+          'always',
+          'When the log is flushed to the device: before every acknowledgement, now and then, or never.',
+        ),
+        syncIntervalMs: key(
+          duration(1, 60 * SECOND),
+          '100ms',
+          'Time between flushes if `sync` is `interval`.',
+        ),
+        segmentBytes: key(size(MIB, GIB), '64MiB', 'Size of one file of the log.'),
+        maxBytes: key(size(0, UNBOUNDED), '0', 'Size of the whole log; 0: what the disk holds.'),
+      }),
+      shards: key(
+        count(1, 1024),
+        '16',
+        'Shards that mailboxes are spread over; fixed once the data folder exists.',
+      ),
+      limits: section('Beyond them clients are told RESOURCE_EXHAUSTED, the limit, and when to try again.', {
+        taskBytes: key(size(KIB, 16 * MIB), '4MiB', 'Largest task, result or progress report.'),
+        batchTasks: key(count(1, 100_000), '10000', 'Tasks in one batch.'),
+        sessions: key(count(1, 1_000_000), '20000', 'Sessions of clients.'),
+        agentsPerSession: key(count(1, 1_000_000), '10000', 'Agents hosted by one session.'),
+        attachmentsPerSession: key(
+          count(1, 1_000_000),
+          '20000',
+          'Mailboxes that one session works on or listens to.',
+        ),
+        window: key(count(1, 65_536), '4096', 'Tasks an attachment may hold unfinished at a time.'),
+        listenerBacklog: key(
+          count(1, 1_000_000),
+          '1000',
+          'Copies waiting for one slow listener before further ones are dropped and counted.',
+        ),
+        mailboxes: key(
+          count(1, 100_000_000),
+          '1000000',
+          'Mailboxes that hold something or have subscribers.',
+        ),
+        mailboxDepth: key(count(1, 100_000_000), '1000000', 'Tasks queued in one mailbox.'),
+        mailboxBytes: key(size(MIB, UNBOUNDED), '1GiB', 'Bytes queued in one mailbox.'),
+        memoryHighWaterBytes: key(
+          sizeOrShare(64 * MIB, memoryBytes),
+          '70%',
+          'Memory of the process above which publishes are refused; the share is of the container or machine.',
+        ),
+      }),
+      session: section('The life of a client session.', {
+        heartbeatMs: key(duration(50, HOUR), '3s', 'Time between two heartbeats, which renew all leases.'),
+        timeoutMs: key(duration(100, DAY), '10s', 'Silence after which a session counts as disconnected.'),
+        graceMs: key(
+          duration(0, DAY),
+          '10s',
+          'Time a disconnected session may resume before its tasks go to others.',
+        ),
+      }).superRefine((session, check) => {
+        ordered(check, 'session', session, 'heartbeatMs', 'timeoutMs');
+      }),
+      delivery: section('How tasks reach workers.', {
+        maxAttempts: key(count(1, 1000), '5', 'Attempts after which a task becomes a dead letter.'),
+        backoffInitialMs: key(
+          duration(0, DAY),
+          '1s',
+          'Pause before the second attempt; it doubles each time.',
+        ),
+        backoffMaxMs: key(duration(0, DAY), '1m', 'Longest pause between two attempts.'),
+        balance: key(
+          oneOf('round-robin', 'capacity'),
+          'round-robin',
+          'Which of the competing workers is next: in turn, or the one with most free credit.',
+        ),
+      }).superRefine((delivery, check) => {
+        ordered(check, 'delivery', delivery, 'backoffInitialMs', 'backoffMaxMs');
+      }),
+      retention: section('How long things are kept that nobody asks for.', {
+        taskMs: key(duration(SECOND, YEAR), '7d', 'A task that nobody takes; then it is a dead letter.'),
+        resultMs: key(duration(SECOND, YEAR), '24h', 'A result that nobody takes.'),
+        deadLetterMs: key(duration(SECOND, YEAR), '14d', 'A dead letter.'),
+        deadPerMailbox: key(
+          count(0, 100_000_000),
+          '10000',
+          'Dead letters of one mailbox; the oldest go first.',
+        ),
+        resultsPerMailbox: key(
+          count(1, 100_000_000),
+          '100000',
+          'Untaken results of one agent; the oldest go first.',
+        ),
+      }),
+      stop: section('How the broker ends.', {
+        deadlineMs: key(
+          duration(0, HOUR),
+          '20s',
+          'Time that a stop has to finish or hand back tasks and to flush.',
+        ),
+      }),
+      metrics: section('What `/metrics` shows.', {
+        taskTypes: key(
+          count(1, 10_000),
+          '200',
+          'Task types with figures of their own; later ones count as `other`.',
+        ),
+        public: key(flag, 'false', 'Whether `/metrics` and `/capacity` need no token.'),
+      }),
+      tracing: section('Traces of calls.', {
+        endpoint: optional(text, 'OTLP collector. Accepted and kept; this version exports no traces.'),
+      }),
+      client: section('How commands and SDK clients reach a broker.', {
+        host: key(text, 'localhost', 'Host of the broker.'),
+        port: key(port, '50051', 'Port of its gRPC services.'),
+        token: optional(token, 'Bearer token sent with every call.'),
+        tls: key(flag, 'false', 'Whether to encrypt; always so if `caFile` is set.'),
+        caFile: optional(text, 'Authorities, PEM, that may sign the certificate of the broker.'),
+      }),
+    })
+    .superRefine((config, check) => {
+      if (config.grpc.maxMessageBytes >= config.limits.taskBytes + ENVELOPE) return;
+      check.addIssue({
+        code: 'custom',
+        path: ['grpc', 'maxMessageBytes'],
+        message: `must be at least limits.taskBytes + ${formatSize(ENVELOPE)}`,
+      });
+    });
+}
+
+/** A key with a default, written as a person would write it. */
+function key<T>(kind: Kind<T>, fallback: string, description: string) {
+  return parsed(kind).prefault(fallback).describe(description).meta({ kind });
+}
+
+/** A key that may be left out. */
+function optional<T>(kind: Kind<T>, description: string) {
+  return parsed(kind).optional().describe(description).meta({ kind });
+}
+
+function parsed<T>(kind: Kind<T>) {
+  return z.unknown().transform((input, check): T => {
+    const value = kind.parse(input);
+    if (value !== undefined) return value;
+    check.addIssue(`is not accepted; ${advice(kind)}`);
+    return z.NEVER;
+  });
+}
+
+function section<S extends z.core.$ZodShape>(description: string, shape: S) {
+  return z
+    .strictObject(shape)
+    .prefault({} as z.input<z.ZodObject<S>>)
+    .describe(description);
+}
+
+function together<K extends string>(
+  check: z.RefinementCtx,
+  values: Readonly<Partial<Record<K, unknown>>>,
+  one: K,
+  other: K,
+): void {
+  if ((values[one] === undefined) === (values[other] === undefined)) return;
+  const [missing, given] = values[one] === undefined ? [one, other] : [other, one];
+  check.addIssue({ code: 'custom', path: [missing], message: `is missing; ${given} needs it` });
+}
+
+function ordered<K extends string>(
+  check: z.RefinementCtx,
+  name: string,
+  values: Readonly<Record<K, number>>,
+  less: K,
+  more: K,
+): void {
+  if (values[less] <= values[more]) return;
+  check.addIssue({
+    code: 'custom',
+    path: [more],
+    message: `must be at least ${name}.${less}, which is ${formatDuration(values[less])}`,
+  });
+}
