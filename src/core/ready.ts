@@ -1,0 +1,184 @@
+import type { ShardState } from './shard-state.ts';
+import { Flag, grown, NONE, State } from './task-table.ts';
+
+/** Levels of priority. */
+export const LEVELS = 5;
+
+/** Where a queued task waits. */
+const Place = { nowhere: 0, list: 1, heap: 2 } as const;
+
+/**
+ * The tasks of a shard that may be delivered now, per mailbox in order of priority, then of
+ * acceptance.
+ *
+ * Tasks come in order, so each level is a linked list that is appended to. The few that come back
+ * (released, or delayed until now) go into a heap beside the lists, by the same order; the next
+ * task is the lesser of both. Everything here follows from the state and the time; it is rebuilt
+ * after a replay.
+ */
+export class ReadyQueues {
+  private readonly state: ShardState;
+  private heads = new Uint32Array(0);
+  private tails = new Uint32Array(0);
+  private counts = new Uint32Array(0);
+  /** Tasks that came back, by mailbox: a binary heap of slots, positions in the column `prev`. */
+  private readonly returned = new Map<number, number[]>();
+  private place = new Uint8Array(0);
+
+  constructor(state: ShardState) {
+    this.state = state;
+  }
+
+  /** How many tasks of that mailbox may be delivered. */
+  count(mailbox: number): number {
+    return mailbox < this.counts.length ? this.counts[mailbox]! : 0;
+  }
+
+  /** Whether the task waits here. */
+  has(slot: number): boolean {
+    return slot < this.place.length && this.place[slot] !== Place.nowhere;
+  }
+
+  /** Adds a task whose time has come. */
+  add(slot: number): void {
+    const { tasks } = this.state;
+    if (slot >= this.place.length) this.place = grown(this.place, new Uint8Array(tasks.capacity));
+    const mailbox = tasks.mailbox[slot]!;
+    if (mailbox >= this.counts.length) this.growMailboxes();
+    this.counts[mailbox]!++;
+    const level = mailbox * LEVELS + tasks.priority[slot]!;
+    const tail = this.tails[level]!;
+    if (tail === NONE || tasks.order[tail]! < tasks.order[slot]!) {
+      if (tail === NONE) this.heads[level] = slot;
+      else tasks.next[tail] = slot;
+      tasks.prev[slot] = tail;
+      tasks.next[slot] = NONE;
+      this.tails[level] = slot;
+      this.place[slot] = Place.list;
+      return;
+    }
+    let heap = this.returned.get(mailbox);
+    if (!heap) this.returned.set(mailbox, (heap = []));
+    this.place[slot] = Place.heap;
+    tasks.prev[slot] = heap.length;
+    heap.push(slot);
+    this.up(heap, heap.length - 1);
+  }
+
+  /** The next task of the mailbox, or `NONE`. It stays. */
+  peek(mailbox: number): number {
+    if (this.count(mailbox) === 0) return NONE;
+    let first = NONE;
+    for (let level = mailbox * LEVELS + LEVELS - 1; level >= mailbox * LEVELS; level--) {
+      first = this.heads[level]!;
+      if (first !== NONE) break;
+    }
+    const back = this.returned.get(mailbox)?.[0] ?? NONE;
+    if (back === NONE) return first;
+    return first === NONE || this.before(back, first) ? back : first;
+  }
+
+  /** Takes a task out, wherever it waits. */
+  remove(slot: number): void {
+    if (!this.has(slot)) return;
+    const { tasks } = this.state;
+    const mailbox = tasks.mailbox[slot]!;
+    this.counts[mailbox]!--;
+    if (this.place[slot] === Place.list) {
+      const level = mailbox * LEVELS + tasks.priority[slot]!;
+      const next = tasks.next[slot]!;
+      const prev = tasks.prev[slot]!;
+      if (prev === NONE) this.heads[level] = next;
+      else tasks.next[prev] = next;
+      if (next === NONE) this.tails[level] = prev;
+      else tasks.prev[next] = prev;
+    } else {
+      const heap = this.returned.get(mailbox)!;
+      const at = tasks.prev[slot]!;
+      const last = heap.pop()!;
+      if (last !== slot) {
+        heap[at] = last;
+        tasks.prev[last] = at;
+        this.up(heap, at);
+        this.down(heap, tasks.prev[last]!);
+      }
+      if (heap.length === 0) this.returned.delete(mailbox);
+    }
+    this.place[slot] = Place.nowhere;
+    tasks.next[slot] = NONE;
+    tasks.prev[slot] = NONE;
+  }
+
+  /** Fills the queues from the state. `later` gets the tasks whose time has not come. */
+  rebuild(now: number, later: (slot: number) => void): void {
+    const { tasks } = this.state;
+    const orders: number[] = [];
+    for (const slot of tasks.slots()) {
+      if (tasks.state[slot] !== State.leased) orders.push(tasks.order[slot]!);
+    }
+    for (const order of Float64Array.from(orders).sort()) {
+      const slot = tasks.at(order);
+      if (isDue(this.state, slot, now)) this.add(slot);
+      else later(slot);
+    }
+  }
+
+  private before(a: number, b: number): boolean {
+    const { priority, order } = this.state.tasks;
+    return priority[a] === priority[b] ? order[a]! < order[b]! : priority[a]! > priority[b]!;
+  }
+
+  private up(heap: number[], from: number): void {
+    const { prev } = this.state.tasks;
+    const slot = heap[from]!;
+    let at = from;
+    while (at > 0) {
+      const parent = (at - 1) >> 1;
+      const above = heap[parent]!;
+      if (!this.before(slot, above)) break;
+      heap[at] = above;
+      prev[above] = at;
+      at = parent;
+    }
+    heap[at] = slot;
+    prev[slot] = at;
+  }
+
+  private down(heap: number[], from: number): void {
+    const { prev } = this.state.tasks;
+    const slot = heap[from]!;
+    let at = from;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child >= heap.length) break;
+      if (child + 1 < heap.length && this.before(heap[child + 1]!, heap[child]!)) child++;
+      const below = heap[child]!;
+      if (!this.before(below, slot)) break;
+      heap[at] = below;
+      prev[below] = at;
+      at = child;
+    }
+    heap[at] = slot;
+    prev[slot] = at;
+  }
+
+  private growMailboxes(): void {
+    const size = this.state.mailboxes.queued.length;
+    const from = this.counts.length * LEVELS;
+    this.counts = grown(this.counts, new Uint32Array(size));
+    this.heads = grown(this.heads, new Uint32Array(size * LEVELS));
+    this.heads.fill(NONE, from);
+    this.tails = grown(this.tails, new Uint32Array(size * LEVELS));
+    this.tails.fill(NONE, from);
+  }
+}
+
+/** Whether the task may be delivered now, as far as its own times go. */
+export function isDue(state: ShardState, slot: number, now: number): boolean {
+  return (state.tasks.notBefore[slot] ?? 0) <= now;
+}
+
+/** Whether the task must not be delivered any more. */
+export function isOverdue(state: ShardState, slot: number, now: number): boolean {
+  return (state.tasks.flags[slot]! & Flag.deadline) !== 0 && state.tasks.deadline[slot]! <= now;
+}

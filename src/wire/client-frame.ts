@@ -1,0 +1,336 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { HubError } from '../std/errors.ts';
+import { ByteWriter } from './bytes.ts';
+import type {
+  Attach,
+  CancelCall,
+  Detach,
+  Extend,
+  Heartbeat,
+  Hello,
+  InFlight,
+  ProgressUpdate,
+  Window,
+} from './gen/agenthub/v1/session_pb.ts';
+import {
+  AttachSchema,
+  CancelCallSchema,
+  ClientFrameSchema,
+  DetachSchema,
+  ExtendSchema,
+  HeartbeatSchema,
+  HelloSchema,
+  InFlightSchema,
+  ProgressUpdateSchema,
+  WindowSchema,
+} from './gen/agenthub/v1/session_pb.ts';
+import { Scanner } from './scanner.ts';
+
+/** Field numbers of `agenthub.v1.ClientFrame`. */
+const Field = {
+  hello: 1,
+  attach: 2,
+  detach: 3,
+  publish: 4,
+  settle: 5,
+  extend: 6,
+  progress: 7,
+  cancel: 8,
+  window: 9,
+  heartbeat: 10,
+  inFlight: 11,
+  goodbye: 12,
+} as const;
+
+/** Where the items of a batch stand in its frame: start and end, alternating. */
+export class Ranges {
+  private list = new Uint32Array(256);
+  /** Items. */
+  count = 0;
+
+  clear(): void {
+    this.count = 0;
+  }
+
+  add(start: number, end: number): void {
+    if (this.count * 2 === this.list.length) {
+      const longer = new Uint32Array(this.list.length * 2);
+      longer.set(this.list);
+      this.list = longer;
+    }
+    this.list[this.count * 2] = start;
+    this.list[this.count * 2 + 1] = end;
+    this.count++;
+  }
+
+  start(index: number): number {
+    return this.list[index * 2]!;
+  }
+
+  end(index: number): number {
+    return this.list[index * 2 + 1]!;
+  }
+}
+
+/** Receives what a client's frame says. Ranges are valid during the call only. */
+export interface ClientFrameVisitor {
+  hello(hello: Hello): void;
+  attach(attach: Attach): void;
+  detach(detach: Detach): void;
+  /** Serialized tasks in `bytes`. */
+  publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void;
+  /** Serialized settlements in `bytes`, for {@link SettlementScan}. */
+  settle(batch: number, bytes: Uint8Array, settlements: Ranges): void;
+  extend(extend: Extend): void;
+  progress(progress: ProgressUpdate): void;
+  cancel(cancel: CancelCall): void;
+  window(window: Window): void;
+  heartbeat(heartbeat: Heartbeat): void;
+  inFlight(inFlight: InFlight): void;
+  goodbye(): void;
+}
+
+/** Reads serialized `agenthub.v1.ClientFrame`s: batches by scanning, the seldom rest by decoding. */
+export class ClientFrameReader {
+  private readonly frame = new Scanner();
+  private readonly inner = new Scanner();
+  private readonly ranges = new Ranges();
+
+  /** @throws HubError `invalid` if the bytes are malformed. */
+  read(bytes: Uint8Array, visitor: ClientFrameVisitor): void {
+    const { frame } = this;
+    frame.open(bytes, 0, bytes.length);
+    while (frame.next()) {
+      if (frame.field === Field.goodbye) {
+        if (frame.wireType === 0 && frame.value !== 0) visitor.goodbye();
+        continue;
+      }
+      if (frame.field > Field.goodbye) continue;
+      frame.expectBytes(`frame field ${frame.field}`);
+      switch (frame.field) {
+        case Field.publish:
+          this.publish(bytes, frame.start, frame.stop, visitor);
+          break;
+        case Field.settle:
+          this.settle(bytes, frame.start, frame.stop, visitor);
+          break;
+        default:
+          control(frame.field, bytes.subarray(frame.start, frame.stop), visitor);
+      }
+    }
+  }
+
+  private publish(bytes: Uint8Array, start: number, end: number, visitor: ClientFrameVisitor): void {
+    const { inner, ranges } = this;
+    let batch = 0;
+    let durability = 0;
+    ranges.clear();
+    inner.open(bytes, start, end);
+    while (inner.next()) {
+      if (inner.field === 1) batch = inner.value;
+      else if (inner.field === 3) durability = inner.value;
+      else if (inner.field === 2) {
+        inner.expectBytes('publish.tasks');
+        ranges.add(inner.start, inner.stop);
+      }
+    }
+    visitor.publish(batch, durability, bytes, ranges);
+  }
+
+  private settle(bytes: Uint8Array, start: number, end: number, visitor: ClientFrameVisitor): void {
+    const { inner, ranges } = this;
+    let batch = 0;
+    ranges.clear();
+    inner.open(bytes, start, end);
+    while (inner.next()) {
+      if (inner.field === 1) batch = inner.value;
+      else if (inner.field === 2) {
+        inner.expectBytes('settle.settlements');
+        ranges.add(inner.start, inner.stop);
+      }
+    }
+    visitor.settle(batch, bytes, ranges);
+  }
+}
+
+function control(field: number, bytes: Uint8Array, visitor: ClientFrameVisitor): void {
+  try {
+    switch (field) {
+      case Field.hello:
+        return visitor.hello(fromBinary(HelloSchema, bytes));
+      case Field.attach:
+        return visitor.attach(fromBinary(AttachSchema, bytes));
+      case Field.detach:
+        return visitor.detach(fromBinary(DetachSchema, bytes));
+      case Field.extend:
+        return visitor.extend(fromBinary(ExtendSchema, bytes));
+      case Field.progress:
+        return visitor.progress(fromBinary(ProgressUpdateSchema, bytes));
+      case Field.cancel:
+        return visitor.cancel(fromBinary(CancelCallSchema, bytes));
+      case Field.window:
+        return visitor.window(fromBinary(WindowSchema, bytes));
+      case Field.heartbeat:
+        return visitor.heartbeat(fromBinary(HeartbeatSchema, bytes));
+      case Field.inFlight:
+        return visitor.inFlight(fromBinary(InFlightSchema, bytes));
+      default:
+    }
+  } catch (error) {
+    if (error instanceof HubError) throw error;
+    throw new HubError('invalid', `malformed message: frame field ${field} can't be decoded`, { cause: error });
+  }
+}
+
+/** What a holder says of its lease. */
+export const Verdict = { completed: 0, failed: 1, released: 2 } as const;
+
+/** Reads a serialized `agenthub.v1.Settlement`. One object is used again and again. */
+export class SettlementScan {
+  leaseStart = 0;
+  leaseEnd = 0;
+  verdict = 0;
+  payloadStart = 0;
+  payloadEnd = 0;
+  contentTypeStart = 0;
+  contentTypeEnd = 0;
+  errorStart = 0;
+  errorEnd = 0;
+  retryable = false;
+  retryAfterMs = 0;
+  /** Serialized entries of the result's headers. */
+  readonly headers = new Ranges();
+  private readonly outer = new Scanner();
+  private readonly inner = new Scanner();
+
+  /** @throws HubError `invalid` if the bytes are malformed. */
+  read(bytes: Uint8Array, start: number, end: number): void {
+    const { outer } = this;
+    this.leaseStart = 0;
+    this.leaseEnd = 0;
+    this.verdict = Verdict.completed;
+    this.payloadStart = 0;
+    this.payloadEnd = 0;
+    this.contentTypeStart = 0;
+    this.contentTypeEnd = 0;
+    this.errorStart = 0;
+    this.errorEnd = 0;
+    this.retryable = false;
+    this.retryAfterMs = 0;
+    this.headers.clear();
+    outer.open(bytes, start, end);
+    while (outer.next()) {
+      if (outer.field < 1 || outer.field > 4) continue;
+      outer.expectBytes(`settlement field ${outer.field}`);
+      if (outer.field === 1) {
+        this.leaseStart = outer.start;
+        this.leaseEnd = outer.stop;
+      } else if (outer.field === 2) this.completed(bytes, outer.start, outer.stop);
+      else if (outer.field === 3) this.failed(bytes, outer.start, outer.stop);
+      else this.verdict = Verdict.released;
+    }
+  }
+
+  private completed(bytes: Uint8Array, start: number, end: number): void {
+    const { inner } = this;
+    this.verdict = Verdict.completed;
+    inner.open(bytes, start, end);
+    while (inner.next()) {
+      if (inner.field === 1) {
+        inner.expectBytes('completed.payload');
+        this.payloadStart = inner.start;
+        this.payloadEnd = inner.stop;
+      } else if (inner.field === 2) {
+        inner.expectBytes('completed.content_type');
+        this.contentTypeStart = inner.start;
+        this.contentTypeEnd = inner.stop;
+      } else if (inner.field === 3) {
+        inner.expectBytes('completed.headers');
+        this.headers.add(inner.start, inner.stop);
+      }
+    }
+  }
+
+  private failed(bytes: Uint8Array, start: number, end: number): void {
+    const { inner } = this;
+    this.verdict = Verdict.failed;
+    inner.open(bytes, start, end);
+    while (inner.next()) {
+      if (inner.field === 1) {
+        inner.expectBytes('failed.error');
+        this.errorStart = inner.start;
+        this.errorEnd = inner.stop;
+      } else if (inner.field === 2) this.retryable = inner.value !== 0;
+      else if (inner.field === 3) this.retryAfterMs = inner.value;
+      else if (inner.field === 4) {
+        inner.expectBytes('failed.payload');
+        this.payloadStart = inner.start;
+        this.payloadEnd = inner.stop;
+      } else if (inner.field === 5) {
+        inner.expectBytes('failed.content_type');
+        this.contentTypeStart = inner.start;
+        this.contentTypeEnd = inner.stop;
+      }
+    }
+  }
+}
+
+/** Makes `agenthub.v1.ClientFrame`s; batches are copied, not encoded. */
+export class ClientFrameWriter {
+  private readonly writer = new ByteWriter(16 * 1024);
+
+  get empty(): boolean {
+    return this.writer.length === 0;
+  }
+
+  get length(): number {
+    return this.writer.length;
+  }
+
+  /** Adds everything but batches. In protobuf, messages one after the other merge. */
+  control(frame: MessageInitShape<typeof ClientFrameSchema>): void {
+    this.writer.bytes(toBinary(ClientFrameSchema, create(ClientFrameSchema, frame)));
+  }
+
+  /** Adds a batch of serialized tasks. */
+  publish(batch: number, durability: number, tasks: readonly Uint8Array[]): void {
+    this.batch(Field.publish, batch, durability, tasks);
+  }
+
+  /** Adds a batch of serialized settlements. */
+  settle(batch: number, settlements: readonly Uint8Array[]): void {
+    this.batch(Field.settle, batch, 0, settlements);
+  }
+
+  /** The frame; the writer is empty again. */
+  take(): Buffer {
+    return this.writer.take();
+  }
+
+  private batch(field: number, batch: number, durability: number, items: readonly Uint8Array[]): void {
+    const { writer } = this;
+    let length = 1 + varintSize(batch) + (durability > 0 ? 2 : 0);
+    for (const item of items) length += 1 + varintSize(item.length) + item.length;
+    writer.u8((field << 3) | 2);
+    writer.varint(length);
+    writer.u8(0x08);
+    writer.varint(batch);
+    for (const item of items) {
+      writer.u8(0x12);
+      writer.varint(item.length);
+      writer.bytes(item);
+    }
+    if (durability > 0) {
+      writer.u8(0x18);
+      writer.varint(durability);
+    }
+  }
+}
+
+/** The length of a protobuf varint, in bytes. */
+export function varintSize(value: number): number {
+  let size = 1;
+  for (let rest = value; rest > 127; rest = Math.floor(rest / 128)) size++;
+  return size;
+}

@@ -1,0 +1,203 @@
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
+import { ByteWriter } from './bytes.ts';
+import { varintSize } from './client-frame.ts';
+import type { ServerFrame } from './gen/agenthub/v1/session_pb.ts';
+import { PublishAckSchema, ServerFrameSchema, SettleAckSchema } from './gen/agenthub/v1/session_pb.ts';
+import type { PublishAck, SettleAck } from './gen/agenthub/v1/session_pb.ts';
+import { LEASE_BYTES, writeLease } from './lease.ts';
+import { Scanner } from './scanner.ts';
+
+/** Field numbers of `agenthub.v1.ServerFrame`. */
+const Field = { publishAck: 3, settleAck: 4, delivery: 6 } as const;
+
+/** The lease under which something is delivered. */
+export interface DeliveredLease {
+  readonly shard: number;
+  readonly order: number;
+  readonly tag: number;
+  readonly delivery: number;
+  readonly epoch: number;
+}
+
+/** Makes `agenthub.v1.ServerFrame`s; tasks are copied, not encoded. */
+export class ServerFrameWriter {
+  private readonly writer = new ByteWriter(4 * 1024);
+
+  get empty(): boolean {
+    return this.writer.length === 0;
+  }
+
+  get length(): number {
+    return this.writer.length;
+  }
+
+  /** Adds everything but deliveries and simple acks. In protobuf, messages one after the other merge. */
+  control(frame: MessageInitShape<typeof ServerFrameSchema>): void {
+    this.writer.bytes(toBinary(ServerFrameSchema, create(ServerFrameSchema, frame)));
+  }
+
+  /** Says that all of a batch was accepted. */
+  published(batch: number, durability: number): void {
+    const { writer } = this;
+    writer.u8((Field.publishAck << 3) | 2);
+    writer.varint(3 + varintSize(batch));
+    writer.u8(0x08);
+    writer.varint(batch);
+    writer.u8(0x10);
+    writer.varint(durability);
+  }
+
+  /** Says that all of a batch was settled. */
+  settled(batch: number): void {
+    const { writer } = this;
+    writer.u8((Field.settleAck << 3) | 2);
+    writer.varint(1 + varintSize(batch));
+    writer.u8(0x08);
+    writer.varint(batch);
+  }
+
+  /**
+   * Adds a delivery of the task, or result, that stands serialized in `bytes[start, end)`.
+   *
+   * @param lease absent for copies to listeners.
+   */
+  deliver(
+    attachment: number,
+    lease: DeliveredLease | undefined,
+    attempt: number,
+    acceptedMs: number,
+    isResult: boolean,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    const { writer } = this;
+    const accepted = Math.floor(acceptedMs);
+    const body = end - start;
+    const length =
+      1 +
+      varintSize(attachment) +
+      (lease ? 2 + LEASE_BYTES : 0) +
+      1 +
+      varintSize(attempt) +
+      1 +
+      varintSize(accepted) +
+      1 +
+      varintSize(body) +
+      body;
+    writer.u8((Field.delivery << 3) | 2);
+    writer.varint(length);
+    writer.u8(0x08);
+    writer.varint(attachment);
+    if (lease) {
+      writer.u8(0x12);
+      writer.u8(LEASE_BYTES);
+      writeLease(writer, lease.shard, lease.order, lease.tag, lease.delivery, lease.epoch);
+    }
+    writer.u8(0x18);
+    writer.varint(attempt);
+    writer.u8(0x20);
+    writer.varint(accepted);
+    writer.u8(isResult ? 0x32 : 0x2a);
+    writer.varint(body);
+    writer.bytes(bytes, start, end);
+  }
+
+  /** The frame; the writer is empty again. */
+  take(): Buffer {
+    return this.writer.take();
+  }
+}
+
+/** Receives what a broker's frame says. */
+export interface ServerFrameVisitor {
+  published(ack: PublishAck): void;
+  settled(ack: SettleAck): void;
+  /** One object is filled again and again; its bytes belong to the frame. */
+  delivery(delivery: DeliveryScan): void;
+  /** All else, decoded as one message. */
+  control(frame: ServerFrame): void;
+}
+
+/** A delivery as it was read. */
+export class DeliveryScan {
+  bytes: Uint8Array = new Uint8Array(0);
+  attachment = 0;
+  leaseStart = 0;
+  leaseEnd = 0;
+  attempt = 0;
+  acceptedMs = 0;
+  isResult = false;
+  bodyStart = 0;
+  bodyEnd = 0;
+  private readonly scanner = new Scanner();
+
+  read(bytes: Uint8Array, start: number, end: number): void {
+    const { scanner } = this;
+    this.bytes = bytes;
+    this.attachment = 0;
+    this.leaseStart = 0;
+    this.leaseEnd = 0;
+    this.attempt = 0;
+    this.acceptedMs = 0;
+    this.isResult = false;
+    this.bodyStart = 0;
+    this.bodyEnd = 0;
+    scanner.open(bytes, start, end);
+    while (scanner.next()) {
+      switch (scanner.field) {
+        case 1:
+          this.attachment = scanner.value;
+          break;
+        case 2:
+          this.leaseStart = scanner.start;
+          this.leaseEnd = scanner.stop;
+          break;
+        case 3:
+          this.attempt = scanner.value;
+          break;
+        case 4:
+          this.acceptedMs = scanner.value;
+          break;
+        case 5:
+        case 6:
+          this.isResult = scanner.field === 6;
+          this.bodyStart = scanner.start;
+          this.bodyEnd = scanner.stop;
+          break;
+        default:
+      }
+    }
+  }
+}
+
+/** Reads serialized `agenthub.v1.ServerFrame`s: deliveries by scanning, the rest by decoding. */
+export class ServerFrameReader {
+  private readonly scanner = new Scanner();
+  private readonly delivery = new DeliveryScan();
+
+  /** @throws HubError `invalid` if the bytes are malformed. */
+  read(bytes: Uint8Array, visitor: ServerFrameVisitor): void {
+    const { scanner, delivery } = this;
+    let rest: Uint8Array[] = [];
+    const control = (): void => {
+      if (rest.length > 0) visitor.control(fromBinary(ServerFrameSchema, Buffer.concat(rest)));
+      rest = [];
+    };
+    scanner.open(bytes, 0, bytes.length);
+    for (let at = 0; scanner.next(); at = scanner.at) {
+      if (scanner.field === Field.delivery) {
+        scanner.expectBytes('frame.delivery');
+        control();
+        delivery.read(bytes, scanner.start, scanner.stop);
+        visitor.delivery(delivery);
+      } else if (scanner.field === Field.publishAck) {
+        visitor.published(fromBinary(PublishAckSchema, bytes.subarray(scanner.start, scanner.stop)));
+      } else if (scanner.field === Field.settleAck) {
+        visitor.settled(fromBinary(SettleAckSchema, bytes.subarray(scanner.start, scanner.stop)));
+      } else rest.push(bytes.subarray(at, scanner.at));
+    }
+    control();
+  }
+}
