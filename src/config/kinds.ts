@@ -127,7 +127,6 @@ const TOKEN = /^(?=.{16,1024}$)[\w\-.~+/]+=*$/;
 
 /** A bearer token: the characters of RFC 6750 §2.1; sixteen is the least that can't be guessed by trying. */
 export const token: Kind<string> = {
- 
   secret: true,
   accepts: 'a token of 16 to 1024 letters, digits and -._~+/=',
   hint: 'make one with: openssl rand -hex 16',
