@@ -42,7 +42,7 @@ export class Dedup {
   private table = new Uint32Array(2 * MIN_ENTRIES);
   private mask = 2 * MIN_ENTRIES - 1;
 
-  /** Entries in the order of acceptance from `oldest` on, which is 0 until the ring is full. */
+  /** Entries in the order of acceptance, from `oldest` on. It wraps only once it has grown fully. */
   private ring: Uint32Array;
   private oldest = 0;
   private ringSize = 0;
@@ -143,11 +143,12 @@ export class Dedup {
    *
    * @throws HubError `corrupt`, having changed nothing, if `bytes` is not an exported ring.
    */
-  importRing(bytes: Uint8Array): void {
+  importRing(bytes: Uint8Array, keep = 0): void {
     if (bytes.length % RING_RECORD_BYTES !== 0) {
       throw new HubError('corrupt', `a ring of recent task ids can't have ${bytes.length} bytes`);
     }
-    this.emptyRing();
+    const kept = this.lastIds(keep);
+    while (this.ringSize > 0) this.leave();
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const count = bytes.length / RING_RECORD_BYTES;
     for (let index = 0; index < count; index++) {
@@ -160,6 +161,20 @@ export class Dedup {
       this.outcomes[entry] = bytes[count * ID_BYTES + index]!;
       if (this.inRing[entry] === 0) this.enter(entry);
     }
+    for (const { words, outcome } of kept) {
+      const entry = this.intern(words[0]!, words[1]!, words[2]!, words[3]!);
+      if (this.slots[entry] === NOT_LIVE) this.outcomes[entry] = outcome;
+      if (this.inRing[entry] === 0) this.enter(entry);
+    }
+  }
+
+  private lastIds(count: number): { words: Uint32Array; outcome: number }[] {
+    const last = [];
+    for (let index = Math.max(0, this.ringSize - count); index < this.ringSize; index++) {
+      const entry = this.ring[(this.oldest + index) % this.ring.length]!;
+      last.push({ words: this.ids.slice(4 * entry, 4 * entry + 4), outcome: this.outcomes[entry]! });
+    }
+    return last;
   }
 
   private enter(entry: number): void {
@@ -181,11 +196,6 @@ export class Dedup {
     this.ringSize--;
     this.inRing[entry] = 0;
     if (this.slots[entry] === NOT_LIVE) this.forget(entry);
-  }
-
-  private emptyRing(): void {
-    while (this.ringSize > 0) this.leave();
-    this.oldest = 0;
   }
 
   /** The entry of an id, which is made if the id is not known. */
