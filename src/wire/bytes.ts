@@ -1,4 +1,6 @@
 const text = new TextDecoder();
+/** Room for the length of a message up to 2^28 bytes, as a varint. */
+const LENGTH_BYTES = 4;
 
 /** A growing little-endian buffer that is filled, taken, and filled again. */
 export class ByteWriter {
@@ -98,6 +100,43 @@ export class ByteWriter {
     return count;
   }
 
+  /** UTF-8 text after its length as a protobuf varint. */
+  string(value: string): void {
+    // A character has at most three bytes. The length gets the room it may need, and fills it.
+    const most = value.length * 3;
+    const size = most < 0x80 ? 1 : most < 0x4000 ? 2 : LENGTH_BYTES;
+    this.room(size + most);
+    const at = this.length;
+    const count = this.buffer.write(value, at + size);
+    this.length += size + count;
+    this.paddedVarint(at, count, size);
+  }
+
+  /** Leaves room for the length of a message that follows; to be filled in by {@link setLength}. */
+  lengthLater(): number {
+    this.room(LENGTH_BYTES);
+    const at = this.length;
+    this.length += LENGTH_BYTES;
+    return at;
+  }
+
+  /** Says that the message whose length stands at `at` ends here. */
+  setLength(at: number): void {
+    this.paddedVarint(at, this.length - at - LENGTH_BYTES, LENGTH_BYTES);
+  }
+
+  /** A varint of exactly `size` bytes; protobuf takes more of them than a number needs. */
+  private paddedVarint(at: number, value: number, size: number): void {
+    const { buffer } = this;
+    let rest = value;
+    let next = at;
+    for (let left = size; left > 1; left--) {
+      buffer[next++] = (rest & 127) | 0x80;
+      rest >>>= 7;
+    }
+    buffer[next] = rest;
+  }
+
   /** Writes over four bytes that were written before. */
   setU32(at: number, value: number): void {
     this.view.setUint32(at, value, true);
@@ -113,13 +152,6 @@ export class ByteWriter {
 
   setF64(at: number, value: number): void {
     this.view.setFloat64(at, value, true);
-  }
-
-  /** Makes room for `count` bytes inserted at `at`; used for lengths that turn out longer. */
-  insert(at: number, count: number): void {
-    this.room(count);
-    this.buffer.copyWithin(at + count, at, this.length);
-    this.length += count;
   }
 
   /** The bytes written so far, valid until the next write. */
@@ -208,5 +240,7 @@ export function asBuffer(bytes: Uint8Array): Buffer {
 /** UTF-8 text in `bytes[start, end)`. */
 export function textOf(bytes: Uint8Array, start: number, end: number): string {
   if (end > bytes.length) throw new RangeError('the record ends too early');
-  return Buffer.isBuffer(bytes) ? bytes.toString('utf8', start, end) : text.decode(bytes.subarray(start, end));
+  return Buffer.isBuffer(bytes)
+    ? bytes.toString('utf8', start, end)
+    : text.decode(bytes.subarray(start, end));
 }
