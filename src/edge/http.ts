@@ -1,0 +1,302 @@
+import { createServer } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { Clock } from '../std/clock.ts';
+import { HubError, toHubError } from '../std/errors.ts';
+import type { ErrorCode } from '../std/errors.ts';
+import type { Logger } from '../std/logger.ts';
+import { writeCapacity } from '../wire/capacity.ts';
+import type { Capacity } from '../wire/capacity.ts';
+import type { Credentials, Scope } from './auth.ts';
+import { healthDocument } from './health.ts';
+import type { Health, HealthCheck } from './health.ts';
+
+/** How far a drain has come, as `/drain` shows it. */
+export interface DrainStatus {
+  readonly state: 'serving' | 'draining' | 'drained';
+  /** Sessions that are still here. */
+  readonly sessions: number;
+  /** Tasks that workers of this broker still hold. */
+  readonly activeTasks: number;
+}
+
+/** What the HTTP side needs of the rest of the broker. */
+export interface HttpParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly health: () => Health;
+  readonly metrics: { readonly contentType: string; text(): Promise<string> };
+  readonly capacity: () => Capacity;
+  /** Starting or cancelling what is started or cancelled already changes nothing. */
+  readonly drain: { status(): DrainStatus; start(): void; cancel(): void };
+  /** Throws a HubError if the call may not pass. */
+  readonly authorize: (credentials: Credentials, scope: Scope) => void;
+}
+
+/** Where and how to listen. */
+export interface HttpOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly maxConnections: number;
+  readonly maxBodyBytes: number;
+  /** Time that a request may take to arrive, and an answer to be taken in part. */
+  readonly requestTimeoutMs: number;
+  /** Time that a connection may be silent between two requests. */
+  readonly idleTimeoutMs: number;
+  /** PEM texts; without them the server speaks plain HTTP. */
+  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+  readonly headers?: OutgoingHttpHeaders;
+}
+
+interface Resource {
+  readonly scope: Scope;
+  readonly methods: Readonly<Record<string, () => Answer | Promise<Answer>>>;
+}
+
+const MAX_HEADER_BYTES = 16 * 1024;
+/** Time that answers under way have left when the server closes. */
+const CLOSE_MS = 1000;
+
+/** The HTTP status of each error that a request here can meet; any other is 500. */
+const STATUS: Readonly<Partial<Record<ErrorCode, number>>> = {
+  invalid: 400,
+  unauthenticated: 401,
+  permission: 403,
+  not_found: 404,
+  conflict: 409,
+  cancelled: 499,
+  precondition: 409,
+  exhausted: 429,
+  unavailable: 503,
+};
+
+/**
+ * The HTTP side of a broker: health, metrics, capacity, drain.
+ *
+ * Errors are JSON, `{"error": {"code", "message"}}`. A request takes no input beyond method and path; a body is
+ * read and ignored.
+ */
+export class HttpEdge {
+  readonly #parts: HttpParts;
+  readonly #options: HttpOptions;
+  readonly #resources: ReadonlyMap<string, Resource>;
+  readonly #server: Server;
+  #closing = false;
+
+  /** @throws HubError `invalid` if certificate and key can't be used. */
+  constructor(parts: HttpParts, options: HttpOptions) {
+    this.#parts = parts;
+    this.#options = options;
+    this.#resources = resources(parts);
+    this.#server = newServer(options, (request, response) => void this.#serve(request, response));
+  }
+
+  /**
+   * Listens, and answers with the port: a free one if 0 was asked for.
+   *
+   * @throws HubError `unavailable` if the address can't be had.
+   */
+  listen(): Promise<number> {
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      // It stays: an error of a server that nobody hears would end the process.
+      this.#server.on('error', (error) => {
+        const message = `can't listen on ${host}:${port} (${error.message}); choose another http.port or http.host`;
+        reject(new HubError('unavailable', message, { field: 'http.port', cause: error }));
+      });
+      this.#server.listen(port, host, () => {
+        const address = this.#server.address();
+        resolve(typeof address === 'object' ? (address?.port ?? port) : port);
+      });
+    });
+  }
+
+  /** Takes no more requests, gives answers under way a second, and ends every connection. */
+  close(): Promise<void> {
+    this.#closing = true;
+    const late = this.#parts.clock.after(CLOSE_MS, () => this.#server.closeAllConnections());
+    return new Promise((resolve) => {
+      this.#server.close(() => {
+        late.cancel();
+        resolve();
+      });
+    });
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    let answer: Answer;
+    try {
+      answer = await this.#answer(request);
+    } catch (error) {
+      answer = this.#failure(request, error);
+    }
+    response.writeHead(answer.status, {
+      'content-type': 'application/json; charset=utf-8',
+      'content-length': Buffer.byteLength(answer.body),
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+      ...(this.#closing ? { connection: 'close' } : {}),
+      ...answer.headers,
+    });
+    response.end(answer.body);
+  }
+
+  async #answer(request: IncomingMessage): Promise<Answer> {
+    const path = request.url?.split('?', 1)[0] ?? '';
+    const resource = this.#resources.get(path);
+    if (resource === undefined) {
+      return refusal(
+        404,
+        'not_found',
+        `there is no such resource; try ${[...this.#resources.keys()].join(', ')}`,
+      );
+    }
+    const { scope, methods } = resource;
+    const method = request.method === 'HEAD' ? 'GET' : request.method;
+    const handle = method !== undefined && Object.hasOwn(methods, method) ? methods[method] : undefined;
+    if (handle === undefined) {
+      const allow = Object.keys(methods).flatMap((each) => (each === 'GET' ? ['GET', 'HEAD'] : [each]));
+      return refusal(405, 'unimplemented', `use ${allow.join(', ')}`, { allow: allow.join(', ') });
+    }
+    this.#parts.authorize(credentials(request), scope);
+    if (!(await bodyWithin(request, this.#options.maxBodyBytes))) {
+      return refusal(413, 'exhausted', 'the body is larger than http.maxBodyBytes', { connection: 'close' });
+    }
+    return handle();
+  }
+
+  #failure(request: IncomingMessage, error: unknown): Answer {
+    const { code, message } = toHubError(error);
+    const status = STATUS[code] ?? 500;
+    if (status === 500) this.#parts.logger.error({ err: error, url: request.url }, 'an HTTP request failed');
+    return refusal(status, code, message, status === 401 ? { 'www-authenticate': 'Bearer' } : {});
+  }
+}
+
+function resources({ health, metrics, capacity, drain }: HttpParts): ReadonlyMap<string, Resource> {
+  const check = (verdict: HealthCheck['concerns']): Resource => ({
+    scope: 'public',
+    methods: {
+      GET: () => {
+        const document = healthDocument(health(), verdict);
+        return json(document.status === 'healthy' ? 200 : 503, document);
+      },
+    },
+  });
+  return new Map<string, Resource>([
+    ['/healthz', check('life')],
+    ['/readyz', check('readiness')],
+    ['/health', check('life')],
+    ['/ready', check('readiness')],
+    [
+      '/metrics',
+      {
+        scope: 'metrics',
+        methods: {
+          GET: async () => {
+            const body = await metrics.text();
+            return { status: 200, body, headers: { 'content-type': metrics.contentType } };
+          },
+        },
+      },
+    ],
+    [
+      '/capacity',
+      { scope: 'metrics', methods: { GET: () => ({ status: 200, body: writeCapacity(capacity()) }) } },
+    ],
+    [
+      '/drain',
+      {
+        scope: 'admin',
+        methods: {
+          GET: () => json(200, drain.status()),
+          POST: () => {
+            drain.start();
+            return json(202, drain.status());
+          },
+          DELETE: () => {
+            drain.cancel();
+            return json(200, drain.status());
+          },
+        },
+      },
+    ],
+  ]);
+}
+
+function newServer(
+  options: HttpOptions,
+  serve: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  const { requestTimeoutMs, idleTimeoutMs, tls } = options;
+  const settings = {
+    maxHeaderSize: MAX_HEADER_BYTES,
+    headersTimeout: requestTimeoutMs,
+    requestTimeout: requestTimeoutMs,
+    keepAliveTimeout: idleTimeoutMs,
+    // How often the server looks for connections that exceed these; its own 30 s would be the real timeout.
+    connectionsCheckingInterval: Math.max(50, Math.min(requestTimeoutMs, idleTimeoutMs) / 2),
+  };
+  const server = tls === undefined ? createServer(settings, serve) : newTlsServer(tls, settings, serve);
+  server.maxConnections = options.maxConnections;
+  server.timeout = requestTimeoutMs;
+  return server;
+}
+
+function newTlsServer(
+  tls: NonNullable<HttpOptions['tls']>,
+  settings: Readonly<{ requestTimeout: number }>,
+  serve: (request: IncomingMessage, response: ServerResponse) => void,
+): Server {
+  try {
+    return createTlsServer({ ...settings, ...tls, handshakeTimeout: settings.requestTimeout }, serve);
+  } catch (cause) {
+    const message = `tls.certFile and tls.keyFile can't be used: ${toHubError(cause).message}`;
+    throw new HubError('invalid', message, { field: 'tls.certFile', cause });
+  }
+}
+
+/**
+ * Who asks. The trust in this machine does not extend to whoever speaks through it: the callers behind a
+ * proxy here, and the web pages in a browser here, which say so in `Origin` and `Sec-Fetch-Site`.
+ */
+function credentials({ headers, socket }: IncomingMessage): Credentials {
+  const site = headers['sec-fetch-site'] ?? 'none';
+  const direct =
+    site === 'none' &&
+    headers.origin === undefined &&
+    headers.forwarded === undefined &&
+    headers['x-forwarded-for'] === undefined;
+  return { authorization: headers.authorization, address: direct ? socket.remoteAddress : undefined };
+}
+
+/** Reads the body to its end and forgets it; false as soon as it exceeds `limit` bytes. */
+function bodyWithin(request: IncomingMessage, limit: number): Promise<boolean> {
+  return new Promise((resolve, reject) => {
+    let size = 0;
+    request.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > limit) resolve(false);
+    });
+    request.on('end', () => resolve(true));
+    request.on('error', (cause) => reject(new HubError('cancelled', 'the client went away', { cause })));
+  });
+}
+
+function json(status: number, value: object): Answer {
+  return { status, body: JSON.stringify(value) };
+}
+
+function refusal(
+  status: number,
+  code: ErrorCode,
+  message: string,
+  headers: OutgoingHttpHeaders = {},
+): Answer {
+  return { ...json(status, { error: { code, message } }), headers };
+}
