@@ -16,6 +16,15 @@ import {
 
 const utf8 = new TextEncoder();
 
+function isGood(mailbox: string): boolean {
+  try {
+    checkMailbox(mailbox, 'mailbox');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 describe('the shard of a mailbox', () => {
   test.each([
     ['planner', 'planner'],
@@ -52,9 +61,23 @@ describe('the shard of a mailbox', () => {
     fc.assert(
       fc.property(mailboxes, fc.integer({ min: 1, max: 4096 }), (mailbox, shards) => {
         const bytes = utf8.encode(`#reply:${mailbox}#dead:`);
-        const expected = shardOf(mailbox, shards);
-        expect(shardOfBytes(bytes, 7, bytes.length - 6, shards)).toBe(expected);
-        expect(shardOf(home(mailbox), shards)).toBe(shardOf(mailbox, shards));
+        expect(shardOfBytes(bytes, 7, bytes.length - 6, shards)).toBe(shardOf(mailbox, shards));
+      }),
+      { numRuns: 1000 },
+    );
+  });
+
+  test('is that of its home, and the home of a home is itself', () => {
+    const owners = fc.array(part, { maxLength: 5 }).map((parts) => parts.join(''));
+    const forms = fc.constantFrom('', 'dead:', 'reply:', 'dead:reply:');
+    fc.assert(
+      fc.property(forms, owners, (form, owner) => {
+        fc.pre(
+          isGood(owner) && isGood(form + owner) && parseMailbox(owner).kind in { agent: 1, capability: 1 },
+        );
+        expect(home(form + owner)).toBe(owner);
+        expect(home(owner)).toBe(owner);
+        expect(shardOf(form + owner, 16)).toBe(shardOf(owner, 16));
       }),
     );
   });
