@@ -30,6 +30,11 @@ export class Names {
     return id;
   }
 
+  /** All known strings. */
+  values(): IterableIterator<string> {
+    return this.ids.keys();
+  }
+
   /** The id of `text`, or -1 if it is not known. Takes no reference. */
   find(text: string): number {
     return this.ids.get(text) ?? -1;

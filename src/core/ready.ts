@@ -114,7 +114,7 @@ export class ReadyQueues {
     const { tasks } = this.state;
     const orders: number[] = [];
     for (const slot of tasks.slots()) {
-      if (tasks.state[slot] !== State.leased) orders.push(tasks.order[slot]!);
+      if (tasks.state[slot] === State.queued) orders.push(tasks.order[slot]!);
     }
     for (const order of Float64Array.from(orders).sort()) {
       const slot = tasks.at(order);

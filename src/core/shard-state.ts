@@ -81,6 +81,8 @@ export class ShardState {
   /** Of the last checkpoint: the log must not be cut above it. */
   checkpointSequence = 0;
   epoch: Epoch = { revision: 0, counter: 0 };
+  /** Of all its tasks: entries with their envelopes and payloads. */
+  bytes = 0;
   /** The latest time an owner wrote, in Unix milliseconds. */
   clock = 0;
 
@@ -132,6 +134,7 @@ export class ShardState {
     this.mailboxes.retain(arrival.mailbox);
     this.mailboxes.queued[arrival.mailbox]!++;
     this.mailboxes.bytes[arrival.mailbox]! += arrival.length;
+    this.bytes += arrival.length;
     this.types.retain(arrival.type);
     this.batches.retain(arrival.batch);
     return slot;
@@ -243,6 +246,7 @@ export class ShardState {
     const mailbox = tasks.mailbox[slot]!;
     mailboxes.queued[mailbox]!--;
     mailboxes.bytes[mailbox]! -= tasks.length[slot]!;
+    this.bytes -= tasks.length[slot]!;
     if (tasks.state[slot] === State.dead) this.deaths.delete(slot);
     this.types.release(tasks.type[slot]!);
     this.batches.release(tasks.batch[slot]!);

@@ -61,16 +61,21 @@ export class PublishWriter extends BatchWriter {
     }
   }
 
-  /** Adds a task; answers with its length in bytes. */
-  add(task: TaskFields): number {
+  /** Adds a task; false if it has more bytes than `most`, and is left out. */
+  add(task: TaskFields, most = Infinity): boolean {
     const { writer } = this;
+    const before = writer.length;
     writer.u8(0x12);
     const length = writer.lengthLater();
     const start = writer.length;
     writeTask(writer, task);
+    if (writer.length - start > most) {
+      writer.length = before;
+      return false;
+    }
     writer.setLength(length);
     this.count++;
-    return writer.length - start;
+    return true;
   }
 }
 

@@ -1,7 +1,7 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { HubError } from '../std/errors.ts';
-import { ByteWriter } from './bytes.ts';
+import { asBuffer } from './bytes.ts';
 import type {
   Attach,
   CancelCall,
@@ -179,7 +179,9 @@ function control(field: number, bytes: Uint8Array, visitor: ClientFrameVisitor):
     }
   } catch (error) {
     if (error instanceof HubError) throw error;
-    throw new HubError('invalid', `malformed message: frame field ${field} can't be decoded`, { cause: error });
+    throw new HubError('invalid', `malformed message: frame field ${field} can't be decoded`, {
+      cause: error,
+    });
   }
 }
 
@@ -276,56 +278,12 @@ export class SettlementScan {
   }
 }
 
-/** Makes `agenthub.v1.ClientFrame`s; batches are copied, not encoded. */
-export class ClientFrameWriter {
-  private readonly writer = new ByteWriter(16 * 1024);
-
-  get empty(): boolean {
-    return this.writer.length === 0;
-  }
-
-  get length(): number {
-    return this.writer.length;
-  }
-
-  /** Adds everything but batches. In protobuf, messages one after the other merge. */
-  control(frame: MessageInitShape<typeof ClientFrameSchema>): void {
-    this.writer.bytes(toBinary(ClientFrameSchema, create(ClientFrameSchema, frame)));
-  }
-
-  /** Adds a batch of serialized tasks. */
-  publish(batch: number, durability: number, tasks: readonly Uint8Array[]): void {
-    this.batch(Field.publish, batch, durability, tasks);
-  }
-
-  /** Adds a batch of serialized settlements. */
-  settle(batch: number, settlements: readonly Uint8Array[]): void {
-    this.batch(Field.settle, batch, 0, settlements);
-  }
-
-  /** The frame; the writer is empty again. */
-  take(): Buffer {
-    return this.writer.take();
-  }
-
-  private batch(field: number, batch: number, durability: number, items: readonly Uint8Array[]): void {
-    const { writer } = this;
-    let length = 1 + varintSize(batch) + (durability > 0 ? 2 : 0);
-    for (const item of items) length += 1 + varintSize(item.length) + item.length;
-    writer.u8((field << 3) | 2);
-    writer.varint(length);
-    writer.u8(0x08);
-    writer.varint(batch);
-    for (const item of items) {
-      writer.u8(0x12);
-      writer.varint(item.length);
-      writer.bytes(item);
-    }
-    if (durability > 0) {
-      writer.u8(0x18);
-      writer.varint(durability);
-    }
-  }
+/**
+ * Makes a serialized part of an `agenthub.v1.ClientFrame`, for what is said seldom. In protobuf, parts
+ * one after the other are one message. The batches have their own writers in `client-batch.ts`.
+ */
+export function encodeFrame(frame: MessageInitShape<typeof ClientFrameSchema>): Buffer {
+  return asBuffer(toBinary(ClientFrameSchema, create(ClientFrameSchema, frame)));
 }
 
 /** The length of a protobuf varint, in bytes. */

@@ -4,6 +4,7 @@ import { checkAgentId, checkMailbox, checkName } from '../core/shard.ts';
 import { Flag, Kind } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteWriter, textOf } from './bytes.ts';
+import type { Priority } from './gen/agenthub/v1/task_pb.ts';
 import type { EntryHead } from './record.ts';
 import { checkUtf8, Scanner } from './scanner.ts';
 
@@ -25,10 +26,10 @@ const TaskField = {
 
 /** `agenthub.v1.Priority` → level: 0 is handed out last, 4 first. */
 const LEVEL = [1, 0, 1, 2, 3, 4];
-const PRIORITY = [1, 2, 3, 4, 5];
+const PRIORITY: readonly Priority[] = [1, 2, 3, 4, 5];
 
 /** The `agenthub.v1.Priority` of a level. */
-export function priorityOf(level: number): number {
+export function priorityOf(level: number): Priority {
   return PRIORITY[level] ?? 0;
 }
 
@@ -52,6 +53,8 @@ export class TaskScan {
     deadline: 0,
     notBefore: 0,
   };
+  /** FNV-1a-32 of the mailbox, which its shard follows from. */
+  mailboxHash = 0;
   /** Where the id stands; empty if there is none. */
   idStart = 0;
   idEnd = 0;
@@ -133,8 +136,10 @@ export class TaskScan {
         default:
       }
     }
-    if (toEnd === toStart) throw bad('task.to', 'must not be empty; name an agent, a capability (type:…), or *');
-    if (this.idEnd - this.idStart > MAX_ID_BYTES) throw bad('task.id', `must have at most ${MAX_ID_BYTES} bytes`);
+    if (toEnd === toStart)
+      throw bad('task.to', 'must not be empty; name an agent, a capability (type:…), or *');
+    if (this.idEnd - this.idStart > MAX_ID_BYTES)
+      throw bad('task.id', `must have at most ${MAX_ID_BYTES} bytes`);
     checkUtf8(bytes, this.idStart, this.idEnd, 'task.id');
     this.mailboxes.set(bytes, toStart, toEnd);
     this.mailbox = this.mailboxes.text;
@@ -151,7 +156,8 @@ export class TaskScan {
       this.requester = this.requesters.text;
     }
     hash128(bytes, this.idStart, this.idEnd, 0, head.hash);
-    head.hash[0] = head.hash[0]! ^ this.mailboxes.hash;
+    this.mailboxHash = this.mailboxes.hash;
+    head.hash[0] = head.hash[0]! ^ this.mailboxHash;
   }
 }
 
@@ -269,4 +275,3 @@ function time(value: number, field: string): number {
 function bad(field: string, what: string): HubError {
   return new HubError('invalid', `${field} ${what}`, { field });
 }
-

@@ -20,11 +20,14 @@ export class Lease {
   /** Reads the lease in `bytes[start, end)`. Throws HubError `invalid` if it can't be one. */
   read(bytes: Uint8Array, start: number, end: number): void {
     if (end - start !== LEASE_BYTES) {
-      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, { field: 'lease' });
+      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, {
+        field: 'lease',
+      });
     }
     this.shard = bytes[start]! | (bytes[start + 1]! << 8);
     this.tag = word(bytes, start + 4);
-    const sequence = word(bytes, start + 8) + (bytes[start + 12]! | (bytes[start + 13]! << 8)) * 0x1_0000_0000;
+    const sequence =
+      word(bytes, start + 8) + (bytes[start + 12]! | (bytes[start + 13]! << 8)) * 0x1_0000_0000;
     this.order = orderOf(sequence, bytes[start + 2]! | (bytes[start + 3]! << 8));
     this.delivery = bytes[start + 14]! | (bytes[start + 15]! << 8);
     this.epoch = word(bytes, start + 16);
@@ -48,18 +51,18 @@ export function writeLease(
   writer.u32(epoch);
 }
 
-/** The lease's part in `Heartbeat.hash`: its five words, combined by exclusive or. */
-export function leaseHash(shard: number, order: number, tag: number, delivery: number, epoch: number): number {
+/** The lease's part in `Heartbeat.hash`: its first four words, combined by exclusive or. */
+export function leaseHash(shard: number, order: number, tag: number, delivery: number): number {
   const sequence = Math.floor(order / RECORD_TASKS);
   const first = shard | ((order % RECORD_TASKS) << 16);
   const last = Math.floor(sequence / 0x1_0000_0000) | (delivery << 16);
-  return (first ^ tag ^ (sequence >>> 0) ^ last ^ epoch) >>> 0;
+  return (first ^ tag ^ (sequence >>> 0) ^ last) >>> 0;
 }
 
 /** {@link leaseHash} of the bytes of a lease at `start`. */
 export function leaseHashOf(bytes: Uint8Array, start: number): number {
   let hash = 0;
-  for (let at = start; at < start + LEASE_BYTES; at += 4) hash ^= word(bytes, at);
+  for (let at = start; at < start + 16; at += 4) hash ^= word(bytes, at);
   return hash >>> 0;
 }
 

@@ -72,7 +72,10 @@ function writeEntry(
   start: number,
   end: number,
 ): void {
-  const flags = (head.flags & ~(Flag.deadline | Flag.delay)) | (head.deadline > 0 ? Flag.deadline : 0) | (head.notBefore > 0 ? Flag.delay : 0);
+  const flags =
+    (head.flags & ~(Flag.deadline | Flag.delay)) |
+    (head.deadline > 0 ? Flag.deadline : 0) |
+    (head.notBefore > 0 ? Flag.delay : 0);
   writer.u32(bodyOffset(flags) + end - start);
   writer.u16(mailbox);
   writer.u16(type);
@@ -125,7 +128,11 @@ export function entryBodyStart(record: Uint8Array, offset: number): number {
 /** The length of the entry at `offset`, header included. */
 export function entryLength(record: Uint8Array, offset: number): number {
   return (
-    (record[offset]! | (record[offset + 1]! << 8) | (record[offset + 2]! << 16) | (record[offset + 3]! << 24)) >>> 0
+    (record[offset]! |
+      (record[offset + 1]! << 8) |
+      (record[offset + 2]! << 16) |
+      (record[offset + 3]! << 24)) >>>
+    0
   );
 }
 
@@ -159,7 +166,10 @@ export class TasksRecordWriter {
 
   /** Whether an entry with a body of that size still fits beside what is there. */
   fits(bytes: number): boolean {
-    return this.count === 0 || (this.count < RECORD_TASKS && this.writer.length + bytes + ENTRY_HEADER + 16 <= RECORD_BYTES);
+    return (
+      this.count === 0 ||
+      (this.count < RECORD_TASKS && this.writer.length + bytes + ENTRY_HEADER + 16 <= RECORD_BYTES)
+    );
   }
 
   add(mailbox: string, type: string, head: EntryHead, body: Uint8Array, start: number, end: number): void {
@@ -170,7 +180,11 @@ export class TasksRecordWriter {
   }
 
   /** Adds parcels that shard `source` forwards, numbered from `number` on. */
-  forward(source: number, number: number, parcels: readonly { mailbox: string; type: string; entry: Uint8Array }[]): void {
+  forward(
+    source: number,
+    number: number,
+    parcels: readonly { mailbox: string; type: string; entry: Uint8Array }[],
+  ): void {
     this.groups.push({ source, first: this.count, count: parcels.length, number });
     for (const parcel of parcels) {
       const at = this.writer.length;
@@ -241,7 +255,8 @@ export class Entry {
   read(reader: ByteReader, offset: number): void {
     this.offset = offset;
     this.length = reader.u32At(offset);
-    if (offset + this.length > reader.bytes.length || this.length < ENTRY_HEADER) throw new RangeError('the entry ends too early');
+    if (offset + this.length > reader.bytes.length || this.length < ENTRY_HEADER)
+      throw new RangeError('the entry ends too early');
     this.mailbox = reader.u16At(offset + 4);
     this.type = reader.u16At(offset + 6);
     const { bytes } = reader;
@@ -291,7 +306,8 @@ export function readTasks(bytes: Uint8Array, entry: Entry, visitor: TasksVisitor
     entry.read(reader, offset);
     offset += entry.length;
     while (group && index >= group.first + group.count) group = groups.shift();
-    if (group && index >= group.first) visitor.entry(entry, index, group.source, group.number + index - group.first);
+    if (group && index >= group.first)
+      visitor.entry(entry, index, group.source, group.number + index - group.first);
     else visitor.entry(entry, index, -1, 0);
   }
 }
@@ -391,7 +407,12 @@ export class OwnerRecordWriter implements OwnerOperations {
   }
 
   /** The record; the writer is empty again. */
-  finishRecord(tag: number, epoch: { revision: number; counter: number }, now: number, beginsEpoch: boolean): Buffer {
+  finishRecord(
+    tag: number,
+    epoch: { revision: number; counter: number },
+    now: number,
+    beginsEpoch: boolean,
+  ): Buffer {
     const { writer } = this;
     writer.setU8(2, beginsEpoch ? EPOCH_FLAG : 0);
     writer.setU32(3, tag);
@@ -507,8 +528,16 @@ export class OwnerRecordWriter implements OwnerOperations {
     this.writer.bytes(checkpoint);
   }
 
-  private reset(): void {
+  /** Adds the operations of another one behind those that are here. */
+  append(other: OwnerRecordWriter): void {
     this.runCode = 0;
+    this.writer.bytes(other.writer.written().subarray(OWNER_HEADER));
+  }
+
+  /** Forgets everything. */
+  reset(): void {
+    this.runCode = 0;
+    this.writer.length = 0;
     this.writer.u8(OWNER);
     this.writer.u8(VERSION);
     for (let at = 2; at < OWNER_HEADER; at++) this.writer.u8(0);
@@ -619,7 +648,8 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
           session: sessionOf(reader.u32(), reader.u32()),
         };
         const reason = reader.u8();
-        const death = reason === 0 ? undefined : { reason: DEATHS[reason - 1]!, error: reader.text(), at: reader.f64() };
+        const death =
+          reason === 0 ? undefined : { reason: DEATHS[reason - 1]!, error: reader.text(), at: reader.f64() };
         to.copy({ ...task, death }, entry());
         break;
       }
@@ -645,7 +675,10 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
         to.checkpoint(reader.take(reader.u32()));
         break;
       default:
-        throw new HubError('corrupt', `an owner record has the unknown operation ${code}; run a later version of AgentHub`);
+        throw new HubError(
+          'corrupt',
+          `an owner record has the unknown operation ${code}; run a later version of AgentHub`,
+        );
     }
   }
 }

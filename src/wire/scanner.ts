@@ -72,7 +72,9 @@ export class Scanner {
   /** The little-endian 32-bit number at `start` of a fixed32 field. */
   fixed32(): number {
     const { bytes, start } = this;
-    return (bytes[start]! | (bytes[start + 1]! << 8) | (bytes[start + 2]! << 16) | (bytes[start + 3]! << 24)) >>> 0;
+    return (
+      (bytes[start]! | (bytes[start + 1]! << 8) | (bytes[start + 2]! << 16) | (bytes[start + 3]! << 24)) >>> 0
+    );
   }
 
   private skip(bytes: number): void {

@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import type { MessageInitShape } from '@bufbuild/protobuf';
+import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
+import { HubError } from '../std/errors.ts';
 import { ByteWriter } from './bytes.ts';
 import { varintSize } from './client-frame.ts';
 import type { ServerFrame } from './gen/agenthub/v1/session_pb.ts';
@@ -146,7 +147,9 @@ export class DeliveryScan {
     this.bodyEnd = 0;
     scanner.open(bytes, start, end);
     while (scanner.next()) {
-      switch (scanner.field) {
+      const { field } = scanner;
+      if (field === 2 || field === 5 || field === 6) scanner.expectBytes('delivery');
+      switch (field) {
         case 1:
           this.attachment = scanner.value;
           break;
@@ -162,7 +165,7 @@ export class DeliveryScan {
           break;
         case 5:
         case 6:
-          this.isResult = scanner.field === 6;
+          this.isResult = field === 6;
           this.bodyStart = scanner.start;
           this.bodyEnd = scanner.stop;
           break;
@@ -177,27 +180,44 @@ export class ServerFrameReader {
   private readonly scanner = new Scanner();
   private readonly delivery = new DeliveryScan();
 
-  /** @throws HubError `invalid` if the bytes are malformed. */
+  /**
+   * Calls what the frame says, in the order of its bytes.
+   *
+   * @throws HubError `invalid` if the bytes are malformed.
+   */
   read(bytes: Uint8Array, visitor: ServerFrameVisitor): void {
     const { scanner, delivery } = this;
     let rest: Uint8Array[] = [];
     const control = (): void => {
-      if (rest.length > 0) visitor.control(fromBinary(ServerFrameSchema, Buffer.concat(rest)));
+      if (rest.length === 0) return;
+      const frame = decode(ServerFrameSchema, Buffer.concat(rest));
       rest = [];
+      visitor.control(frame);
     };
     scanner.open(bytes, 0, bytes.length);
     for (let at = 0; scanner.next(); at = scanner.at) {
-      if (scanner.field === Field.delivery) {
-        scanner.expectBytes('frame.delivery');
-        control();
-        delivery.read(bytes, scanner.start, scanner.stop);
+      const { field, start, stop } = scanner;
+      if (field !== Field.delivery && field !== Field.publishAck && field !== Field.settleAck) {
+        rest.push(bytes.subarray(at, scanner.at));
+        continue;
+      }
+      scanner.expectBytes(`frame field ${field}`);
+      control();
+      if (field === Field.delivery) {
+        delivery.read(bytes, start, stop);
         visitor.delivery(delivery);
-      } else if (scanner.field === Field.publishAck) {
-        visitor.published(fromBinary(PublishAckSchema, bytes.subarray(scanner.start, scanner.stop)));
-      } else if (scanner.field === Field.settleAck) {
-        visitor.settled(fromBinary(SettleAckSchema, bytes.subarray(scanner.start, scanner.stop)));
-      } else rest.push(bytes.subarray(at, scanner.at));
+      } else if (field === Field.publishAck) {
+        visitor.published(decode(PublishAckSchema, bytes.subarray(start, stop)));
+      } else visitor.settled(decode(SettleAckSchema, bytes.subarray(start, stop)));
     }
     control();
+  }
+}
+
+function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): MessageShape<Desc> {
+  try {
+    return fromBinary(schema, bytes);
+  } catch (error) {
+    throw new HubError('invalid', `malformed message: ${schema.typeName} can't be decoded`, { cause: error });
   }
 }

@@ -1,0 +1,347 @@
+import type { Arrival, DeathReason } from '../core/shard-state.ts';
+import { outranks, type ShardState } from '../core/shard-state.ts';
+import { Kind, NONE, orderOf, State } from '../core/task-table.ts';
+import type { Subject } from '../log/log.ts';
+import { HubError } from '../std/errors.ts';
+import { ByteReader } from '../wire/bytes.ts';
+import { rehashed } from '../wire/envelope.ts';
+import type { CopiedTask, OwnerOperations, Posting, TasksVisitor } from '../wire/record.ts';
+import { Entry, entryLength, readOwner, readOwnerHead, readTasks } from '../wire/record.ts';
+import { readCheckpoint } from './checkpoint.ts';
+
+/** What follows from a record for whoever serves the shard; a replay needs none of it. */
+export interface Applied {
+  /** A new task or result is in its mailbox. */
+  arrived(slot: number): void;
+  /** A task is in its mailbox again: released, or revived. */
+  queued(slot: number): void;
+  /** A broadcast waits to be fanned out. */
+  broadcast(slot: number): void;
+  /** A session holds the task, as the log says too now. */
+  leased(slot: number): void;
+  /** It is a dead letter now. */
+  died(slot: number): void;
+  /** The slot is about to be free. */
+  ending(slot: number): void;
+  /** A task came whose id was known; the log must be told to forget it. */
+  duplicate(order: number, tag: number): void;
+  /** There is something to forward to that shard. */
+  posted(destination: number): void;
+  /** An owner has begun a later epoch: perhaps this one, perhaps another. */
+  epochBegan(): void;
+}
+
+const NOTHING: Applied = {
+  arrived() {},
+  queued() {},
+  broadcast() {},
+  leased() {},
+  died() {},
+  ending() {},
+  duplicate() {},
+  posted() {},
+  epochBegan() {},
+};
+
+/**
+ * Applies the records of one shard's log to its state, in order. Pure: the same records give the
+ * same state, always, and no others are needed.
+ */
+export class Applier implements TasksVisitor, OwnerOperations {
+  private readonly state: ShardState;
+  private applied: Applied = NOTHING;
+  private readonly scratch = new Entry();
+  private readonly arrival: Arrival = {
+    order: 0,
+    tag: 0,
+    mailbox: 0,
+    type: 0,
+    kind: 0,
+    priority: 0,
+    flags: 0,
+    a: 0,
+    b: 0,
+    c: 0,
+    d: 0,
+    accepted: 0,
+    notBefore: 0,
+    deadline: 0,
+    batch: 0,
+    offset: 0,
+    length: 0,
+  };
+  private sequence = 0;
+  private bytes: Uint8Array = new Uint8Array(0);
+  private batch = NONE;
+  private tag = 0;
+  private now = 0;
+  private names: readonly string[] = [];
+  /** The record's names as mailboxes and as types, resolved when first met. */
+  private mailboxIds: number[] = [];
+  private typeIds: number[] = [];
+  /** Tasks that the owner's record has fanned out so far. */
+  private fanned = 0;
+  /** Ids accepted so far, and before each record: what a checkpoint made earlier does not know of. */
+  private accepted = 0;
+  private before: Map<number, number> | undefined = new Map();
+
+  constructor(state: ShardState) {
+    this.state = state;
+  }
+
+  /** The replay is over: from now on, effects are told. */
+  live(applied: Applied): void {
+    this.applied = applied;
+    this.before = undefined;
+  }
+
+  /**
+   * Applies the next record.
+   *
+   * @throws HubError `corrupt` if it can't be read; what it says before the unreadable place holds.
+   */
+  apply(sequence: number, subject: Subject, bytes: Uint8Array): void {
+    const { state } = this;
+    state.sequence = sequence;
+    this.sequence = sequence;
+    this.bytes = bytes;
+    this.batch = NONE;
+    try {
+      if (subject === 'tasks') readTasks(bytes, this.scratch, this);
+      else this.applyOwner();
+    } catch (error) {
+      if (error instanceof HubError) throw error;
+      throw new HubError('corrupt', `record ${sequence} can't be read`, { cause: error });
+    } finally {
+      for (const id of this.mailboxIds) if (id !== undefined) state.mailboxes.release(id);
+      for (const id of this.typeIds) if (id !== undefined) state.types.release(id);
+      this.mailboxIds = [];
+      this.typeIds = [];
+      if (this.batch !== NONE) state.batches.release(this.batch);
+    }
+  }
+
+  private applyOwner(): void {
+    const { state } = this;
+    const head = readOwnerHead(this.bytes);
+    state.ownerSequence = this.sequence;
+    if (outranks(state.epoch, head.epoch)) return;
+    const begins = outranks(head.epoch, state.epoch);
+    state.epoch = head.epoch;
+    state.clock = Math.max(state.clock, head.now);
+    if (begins) this.applied.epochBegan();
+    this.tag = head.tag;
+    this.now = head.now;
+    this.fanned = 0;
+    readOwner(this.bytes, this);
+  }
+
+  begin(tag: number, accepted: number, entries: number, names: readonly string[]): void {
+    this.tag = tag;
+    this.arrival.accepted = accepted;
+    this.names = names;
+    this.batch = this.state.batches.open(this.sequence, this.bytes, entries);
+    this.before?.set(this.sequence, this.accepted);
+  }
+
+  entry(entry: Entry, index: number, source: number, number: number): void {
+    const { arrival, state } = this;
+    arrival.order = orderOf(this.sequence, index);
+    arrival.tag = this.tag;
+    if (source >= 0 && !state.outbox.receive(source, number)) {
+      this.applied.duplicate(arrival.order, arrival.tag);
+      return;
+    }
+    this.fill(entry);
+    arrival.batch = this.batch;
+    arrival.mailbox = this.mailboxIds[entry.mailbox] ??= state.mailboxes.acquire(this.name(entry.mailbox));
+    arrival.type = this.typeIds[entry.type] ??= state.types.acquire(this.name(entry.type));
+    const slot = state.enqueue(arrival);
+    if (slot === NONE) {
+      this.applied.duplicate(arrival.order, arrival.tag);
+      return;
+    }
+    this.accepted++;
+    if (arrival.kind === Kind.broadcast) this.applied.broadcast(slot);
+    else this.applied.arrived(slot);
+  }
+
+  lease(session: string, order: number, tag: number): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE) return;
+    const id = this.state.sessions.acquire(session);
+    this.state.lease(slot, id);
+    this.state.sessions.release(id);
+    this.applied.leased(slot);
+  }
+
+  finish(order: number, tag: number, outcome: number): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE) return;
+    this.applied.ending(slot);
+    this.state.finish(slot, outcome);
+  }
+
+  drop(order: number, tag: number): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE) return;
+    this.applied.ending(slot);
+    this.state.drop(slot);
+  }
+
+  release(order: number, tag: number, notBefore: number, counts: boolean): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE) return;
+    this.state.release(slot, notBefore, counts);
+    this.applied.queued(slot);
+  }
+
+  kill(order: number, tag: number, reason: DeathReason, error: string, counts: boolean): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE) return;
+    this.state.kill(slot, { reason, error, at: this.now }, counts);
+    this.applied.died(slot);
+  }
+
+  revive(order: number, tag: number): void {
+    const slot = this.state.tasks.find(order, tag);
+    if (slot === NONE || this.state.tasks.state[slot] !== State.dead) return;
+    this.applied.ending(slot);
+    this.state.revive(slot);
+    this.applied.queued(slot);
+  }
+
+  fanout(mailboxes: readonly string[], type: string, bytes: Uint8Array): void {
+    const { arrival, state } = this;
+    this.openOwnerBatch();
+    this.readEntry(bytes);
+    const { a } = arrival;
+    arrival.kind = Kind.task;
+    arrival.tag = this.tag;
+    arrival.batch = this.batch;
+    const typeId = state.types.acquire(type);
+    arrival.type = typeId;
+    for (const mailbox of mailboxes) {
+      arrival.mailbox = state.mailboxes.acquire(mailbox);
+      arrival.order = orderOf(this.sequence, this.fanned++);
+      arrival.a = rehashed(a, '*', mailbox);
+      const slot = state.enqueue(arrival);
+      if (slot !== NONE) {
+        this.accepted++;
+        state.batches.note(this.batch, slot);
+        this.applied.arrived(slot);
+      }
+      state.mailboxes.release(arrival.mailbox);
+    }
+    state.types.release(typeId);
+  }
+
+  copy(task: CopiedTask, bytes: Uint8Array): void {
+    const { arrival, state } = this;
+    this.openOwnerBatch();
+    const offset = bytes.byteOffset - this.bytes.byteOffset;
+    const known = state.tasks.find(task.order, task.tag);
+    if (known !== NONE) {
+      state.relocate(known, this.batch, offset);
+      state.batches.note(this.batch, known);
+      return;
+    }
+    this.readEntry(bytes);
+    arrival.order = task.order;
+    arrival.tag = task.tag;
+    arrival.accepted = task.accepted;
+    arrival.notBefore = task.notBefore;
+    arrival.deadline = task.deadline;
+    arrival.flags = task.flags;
+    arrival.batch = this.batch;
+    arrival.mailbox = state.mailboxes.acquire(task.mailbox);
+    arrival.type = state.types.acquire(task.type);
+    const slot = state.adopt(arrival);
+    state.batches.note(this.batch, slot);
+    state.tasks.attempts[slot] = task.attempts;
+    state.tasks.deliveries[slot] = task.deliveries;
+    if (task.session !== '') {
+      const session = state.sessions.acquire(task.session);
+      state.lease(slot, session);
+      state.tasks.deliveries[slot] = task.deliveries;
+      state.sessions.release(session);
+    }
+    if (task.death) {
+      state.tasks.state[slot] = State.dead;
+      state.deaths.set(slot, task.death);
+    }
+    state.mailboxes.release(arrival.mailbox);
+    state.types.release(arrival.type);
+  }
+
+  post(posting: Posting): void {
+    const { destination, number, mailbox, type, entry } = posting;
+    this.state.outbox.add(destination, { number, mailbox, type, entry, sequence: this.sequence });
+    this.applied.posted(destination);
+  }
+
+  forwarded(destination: number, upTo: number): void {
+    this.state.outbox.forwarded(destination, upTo);
+  }
+
+  expect(id: string, mailbox: string, type: string, requester: string): void {
+    this.state.awaiting.add(id, { mailbox, type, requester });
+  }
+
+  resolved(id: string): void {
+    this.state.awaiting.delete(id);
+  }
+
+  checkpoint(bytes: Uint8Array): void {
+    const { state } = this;
+    const checkpoint = readCheckpoint(bytes);
+    state.checkpointSequence = checkpoint.sequence + 1;
+    if (!this.before) return;
+    // What came after the checkpoint was made is known from the log, and stays.
+    let since = this.accepted;
+    for (const [sequence, accepted] of this.before) {
+      if (sequence > checkpoint.sequence) {
+        since = accepted;
+        break;
+      }
+    }
+    state.dedup.importRing(checkpoint.ring, this.accepted - since);
+    state.outbox.restore(checkpoint);
+    state.awaiting.clear();
+    for (const [id, awaited] of checkpoint.awaiting) state.awaiting.add(id, awaited);
+  }
+
+  private openOwnerBatch(): void {
+    if (this.batch === NONE) this.batch = this.state.batches.open(this.sequence, this.bytes, 0);
+  }
+
+  /** Reads an entry that stands in the owner's record. */
+  private readEntry(bytes: Uint8Array): void {
+    const offset = bytes.byteOffset - this.bytes.byteOffset;
+    this.scratch.read(new ByteReader(this.bytes), offset);
+    this.fill(this.scratch);
+    this.arrival.accepted = this.now;
+    this.arrival.length = entryLength(this.bytes, offset);
+  }
+
+  private fill(entry: Entry): void {
+    const { arrival } = this;
+    arrival.kind = entry.kind;
+    arrival.priority = entry.priority;
+    arrival.flags = entry.flags;
+    arrival.a = entry.a;
+    arrival.b = entry.b;
+    arrival.c = entry.c;
+    arrival.d = entry.d;
+    arrival.notBefore = entry.notBefore;
+    arrival.deadline = entry.deadline;
+    arrival.offset = entry.offset;
+    arrival.length = entry.length;
+  }
+
+  private name(index: number): string {
+    const name = this.names[index];
+    if (name === undefined) throw new RangeError(`no name ${index}`);
+    return name;
+  }
+}

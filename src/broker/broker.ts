@@ -1,0 +1,221 @@
+import { shardOf } from '../core/shard.ts';
+import type { Balance } from '../core/subscription.ts';
+import type { Log } from '../log/log.ts';
+import type { Metrics } from '../obs/metrics.ts';
+import type { Clock, Random, Timer } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
+import type { Logger } from '../std/logger.ts';
+import type { Delivery } from './endings.ts';
+import { Ingress, limit } from './ingress.ts';
+import { Owner } from './owner.ts';
+import { ProgressDesk } from './progress.ts';
+import { Sessions } from './sessions.ts';
+import type { Retention } from './upkeep.ts';
+import { Upkeep } from './upkeep.ts';
+
+/** Upkeep of a shard happens this often, in milliseconds, the shards one after the other. */
+const UPKEEP_MS = 1000;
+
+/** Bounds of what a broker takes; each names its configuration key when it is met. */
+export interface BrokerLimits {
+  readonly taskBytes: number;
+  readonly batchTasks: number;
+  readonly mailboxes: number;
+  readonly mailboxDepth: number;
+  readonly mailboxBytes: number;
+  readonly memoryHighWaterBytes: number;
+}
+
+export interface BrokerOptions {
+  /** Its name in the cluster. */
+  readonly id: string;
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly metrics: Metrics;
+  /** Bytes of memory that the process has in use. */
+  readonly memory: () => number;
+  readonly limits: BrokerLimits;
+  readonly delivery: Delivery & { readonly balance: Balance };
+  readonly retention: Retention;
+  readonly graceMs: number;
+  /** Time between an owner's records while it has much to write, in milliseconds. */
+  readonly tickMs: number;
+  /** The broker can't go on, as when its log has failed. */
+  readonly failed: (error: HubError) => void;
+}
+
+/** What a broker is doing. */
+export type Phase = 'starting' | 'ready' | 'draining' | 'stopped';
+
+/** One broker: the owners of its shards, the way in to them, and the sessions that they serve. */
+export class Broker {
+  readonly id: string;
+  readonly log: Log;
+  readonly owners: readonly Owner[];
+  readonly ingress: Ingress;
+  readonly sessions: Sessions;
+  readonly progress: ProgressDesk;
+  readonly startedAt: number;
+  private readonly options: BrokerOptions;
+  private readonly upkeeps: readonly Upkeep[];
+  private current: Phase = 'starting';
+  private upkeepTimer: Timer | undefined;
+  private turn = 0;
+  private overHighWater = false;
+
+  constructor(options: BrokerOptions) {
+    const { log, clock, random, metrics, delivery } = options;
+    this.options = options;
+    this.id = options.id;
+    this.log = log;
+    this.startedAt = clock.now();
+    this.sessions = new Sessions(clock, options.graceMs, (session) => this.sessionGone(session));
+    this.progress = new ProgressDesk(this, clock, metrics);
+    this.ingress = new Ingress({
+      log,
+      clock,
+      random,
+      metrics,
+      taskBytes: options.limits.taskBytes,
+      batchTasks: options.limits.batchTasks,
+      fullness: {
+        full: (shard, mailbox) => this.full(shard, mailbox),
+        closed: () => this.closed(),
+        recipients: (shard) => this.owners[shard]!.recipients(),
+      },
+    });
+    this.owners = Array.from(
+      { length: log.shards },
+      (_, shard) =>
+        new Owner({
+          shard,
+          log,
+          clock,
+          random,
+          metrics,
+          delivery,
+          balance: delivery.balance,
+          tickMs: options.tickMs,
+          logger: options.logger.child({ shard }),
+          forward: (destination, source, parcels, done) => this.ingress.forward(destination, source, parcels, done),
+          isAlive: (session) => this.sessions.isAlive(session),
+          lost: (error) => this.fail(error),
+        }),
+    );
+    this.upkeeps = this.owners.map((owner) => new Upkeep(owner, log, clock, options.retention));
+  }
+
+  get phase(): Phase {
+    return this.current;
+  }
+
+  /** Replays the log and serves; `ready` is called when all shards do. */
+  start(ready: () => void): void {
+    let left = this.owners.length;
+    for (const owner of this.owners) {
+      owner.start(() => {
+        if (--left > 0 || this.current !== 'starting') return;
+        this.current = 'ready';
+        this.sessions.started();
+        for (const session of this.sessionsInLog()) this.sessions.lose(session);
+        this.upkeep();
+        ready();
+      });
+    }
+  }
+
+  /** No task is accepted or delivered any more; what is in flight may still be settled. */
+  drain(): void {
+    if (this.current === 'ready') this.current = 'draining';
+  }
+
+  /** Accepts tasks again after {@link drain}. */
+  undrain(): void {
+    if (this.current !== 'draining') return;
+    this.current = 'ready';
+    for (const owner of this.owners) owner.pause(false);
+  }
+
+  /** Stops delivering; used once sessions have been told to go. */
+  pause(): void {
+    for (const owner of this.owners) owner.pause(true);
+  }
+
+  /** Leases that sessions hold. */
+  leases(): number {
+    return this.owners.reduce((sum, owner) => sum + owner.leases(), 0);
+  }
+
+  /** Everything decided is in the log. */
+  get settled(): boolean {
+    return this.ingress.waitingBytes === 0 && this.owners.every((owner) => owner.journal.idle);
+  }
+
+  /** Stops at once. What was acknowledged is in the log; everything else is forgotten. */
+  stop(): void {
+    if (this.current === 'stopped') return;
+    this.current = 'stopped';
+    this.upkeepTimer?.cancel();
+    this.sessions.close();
+    for (const owner of this.owners) owner.stop();
+  }
+
+  /** The owner of a mailbox. */
+  ownerOf(mailbox: string): Owner {
+    return this.owners[shardOf(mailbox, this.owners.length)]!;
+  }
+
+  private fail(error: HubError): void {
+    if (this.current === 'stopped') return;
+    this.stop();
+    this.options.failed(error);
+  }
+
+  private sessionsInLog(): Set<string> {
+    const sessions = new Set<string>();
+    for (const { state } of this.owners) for (const session of state.sessions.values()) sessions.add(session);
+    return sessions;
+  }
+
+  private sessionGone(session: string): void {
+    for (const owner of this.owners) owner.sessionGone(session, true, 'the session of its worker was lost');
+  }
+
+  private closed(): HubError | undefined {
+    const { limits } = this.options;
+    if (this.current === 'draining') return new HubError('unavailable', 'this broker is draining; publish to another one', { retryAfterMs: 1000 });
+    if (this.current !== 'ready') return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
+    if (!this.overHighWater) return undefined;
+    return limit('limits.memoryHighWaterBytes', `the broker uses more than ${limits.memoryHighWaterBytes} bytes of memory; try again later`, 1000);
+  }
+
+  private full(shard: number, mailbox: string): HubError | undefined {
+    const { limits } = this.options;
+    const { mailboxes } = this.owners[shard]!.state;
+    const id = mailboxes.find(mailbox);
+    if (id < 0) {
+      if (mailboxes.size * this.owners.length < limits.mailboxes) return undefined;
+      return limit('limits.mailboxes', `there are ${limits.mailboxes} mailboxes already; purge some`, 5000);
+    }
+    if (mailboxes.queued[id]! >= limits.mailboxDepth) {
+      return limit('limits.mailboxDepth', `the mailbox ${mailbox} holds ${limits.mailboxDepth} tasks already; add workers`, 1000);
+    }
+    if (mailboxes.bytes[id]! >= limits.mailboxBytes) {
+      return limit('limits.mailboxBytes', `the mailbox ${mailbox} holds ${limits.mailboxBytes} bytes already; add workers`, 1000);
+    }
+    return undefined;
+  }
+
+  /** One shard at a time, so that a turn is short. */
+  private upkeep(): void {
+    if (this.current === 'stopped') return;
+    this.upkeepTimer = this.options.clock.after(UPKEEP_MS / this.upkeeps.length, () => {
+      if (this.turn === 0) this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
+      this.upkeeps[this.turn]!.run();
+      this.turn = (this.turn + 1) % this.upkeeps.length;
+      this.upkeep();
+    });
+  }
+}

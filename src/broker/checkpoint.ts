@@ -1,0 +1,53 @@
+import type { Awaited } from '../core/awaiting.ts';
+import type { ShardState } from '../core/shard-state.ts';
+import { ByteReader, ByteWriter } from '../wire/bytes.ts';
+
+/** What cutting the log would forget, as of a sequence: known ids, marks of the outbox, requesters. */
+export interface Checkpoint {
+  readonly sequence: number;
+  readonly ring: Uint8Array;
+  readonly forwarded: readonly number[];
+  readonly received: readonly number[];
+  readonly awaiting: readonly (readonly [string, Awaited])[];
+}
+
+/**
+ * Serializes a checkpoint of the state as it is now:
+ * `f64 sequence | u32 length, ring | u16 shards, f64 forwarded, f64 received of each | u32 count,
+ * (id, mailbox, type, requester) of each awaited result`.
+ */
+export function writeCheckpoint(state: ShardState): Uint8Array {
+  const writer = new ByteWriter(64 * 1024);
+  const ring = state.dedup.exportRing();
+  const marks = state.outbox.marks();
+  writer.f64(state.sequence);
+  writer.u32(ring.length);
+  writer.bytes(ring);
+  writer.u16(marks.forwarded.length);
+  for (const number of marks.forwarded) writer.f64(number);
+  for (const number of marks.received) writer.f64(number);
+  writer.u32(state.awaiting.size);
+  for (const [id, { mailbox, type, requester }] of state.awaiting.entries()) {
+    writer.text(id);
+    writer.text(mailbox);
+    writer.text(type);
+    writer.text(requester);
+  }
+  return writer.take();
+}
+
+/** Reads what {@link writeCheckpoint} wrote. Throws a RangeError if it is cut short. */
+export function readCheckpoint(bytes: Uint8Array): Checkpoint {
+  const reader = new ByteReader(bytes);
+  const sequence = reader.f64();
+  const ring = reader.take(reader.u32());
+  const shards = reader.u16();
+  const forwarded = Array.from({ length: shards }, () => reader.f64());
+  const received = Array.from({ length: shards }, () => reader.f64());
+  const awaiting: [string, Awaited][] = [];
+  for (let left = reader.u32(); left > 0; left--) {
+    const id = reader.text();
+    awaiting.push([id, { mailbox: reader.text(), type: reader.text(), requester: reader.text() }]);
+  }
+  return { sequence, ring, forwarded, received, awaiting };
+}

@@ -1,0 +1,74 @@
+import { CreditWindow } from '../core/credit.ts';
+import type { Attachment } from '../core/subscription.ts';
+import type { Sink } from './sink.ts';
+
+/** Adaptive windows follow the worker's speed of about the last second. */
+const SMOOTHING_MS = 500;
+
+/** What an attachment is made from. */
+export interface ConsumerSpec {
+  readonly sink: Sink;
+  /** The number that the client gave it. */
+  readonly number: number;
+  readonly listener: boolean;
+  readonly types: ReadonlySet<string>;
+  /** Only tasks of these ids; empty: all. For listeners. */
+  readonly taskIds: ReadonlySet<string>;
+  /** The agent that it works for. */
+  readonly agent: string;
+  /** 0: adaptive. */
+  readonly window: number;
+  /** The most that a window may be. */
+  readonly maxWindow: number;
+  /** Unix milliseconds. */
+  readonly attachedAt: number;
+}
+
+/** An attachment, as the owner of its mailbox serves it. */
+export class Consumer implements Attachment {
+  readonly id: number;
+  readonly mailbox: number;
+  readonly spec: ConsumerSpec;
+  readonly sink: Sink;
+  readonly listener: boolean;
+  readonly types: ReadonlySet<string>;
+  readonly session: string;
+  window: number;
+  inFlight = 0;
+  private readonly adaptive: CreditWindow | undefined;
+  private settled = 0;
+  private busyMs = 0;
+  private adaptedAt: number;
+
+  /** `id` and `mailbox` are the owner's numbers, see `Owner.prepare`. */
+  constructor(id: number, mailbox: number, spec: ConsumerSpec) {
+    this.id = id;
+    this.mailbox = mailbox;
+    this.spec = spec;
+    this.sink = spec.sink;
+    this.listener = spec.listener;
+    this.types = spec.types;
+    this.session = spec.sink.session;
+    this.adaptedAt = spec.attachedAt;
+    this.adaptive =
+      spec.window === 0
+        ? new CreditWindow({ acknowledged: true, bound: spec.maxWindow, smoothingMs: SMOOTHING_MS })
+        : undefined;
+    this.window = this.adaptive ? this.adaptive.window : Math.min(spec.window, spec.maxWindow);
+  }
+
+  /** One of its tasks has ended, `tookMs` after it was delivered. An adaptive window follows. */
+  settledOne(tookMs: number, now: number): void {
+    this.inFlight--;
+    if (!this.adaptive) return;
+    this.settled++;
+    this.busyMs += tookMs;
+    const elapsed = now - this.adaptedAt;
+    if (this.settled < this.window || elapsed <= 0) return;
+    this.adaptive.observe((this.settled * 1000) / elapsed, this.busyMs / this.settled / 1000, now);
+    this.window = this.adaptive.window;
+    this.settled = 0;
+    this.busyMs = 0;
+    this.adaptedAt = now;
+  }
+}

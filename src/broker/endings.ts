@@ -1,0 +1,218 @@
+import type { DeathReason, ShardState } from '../core/shard-state.ts';
+import { Outcome } from '../core/shard-state.ts';
+import { replyMailbox, shardOf } from '../core/shard.ts';
+import { Flag, Kind } from '../core/task-table.ts';
+import type { Metrics } from '../obs/metrics.ts';
+import type { Random } from '../std/clock.ts';
+import { backoff } from '../std/backoff.ts';
+import type { TaskFacts } from '../wire/envelope.ts';
+import { taskFacts } from '../wire/envelope.ts';
+import { encodeEntry, entryBody, entryMaxAttempts, entryOrigin } from '../wire/record.ts';
+import type { ResultPayload } from '../wire/result.ts';
+import { encodeResult } from '../wire/result.ts';
+import { Decided, type Holds } from './holds.ts';
+import type { Journal } from './journal.ts';
+
+/** What a task that says nothing gets. */
+export interface Delivery {
+  readonly maxAttempts: number;
+  readonly backoffInitialMs: number;
+  readonly backoffMaxMs: number;
+}
+
+export interface EndingsOptions {
+  readonly shard: number;
+  readonly shards: number;
+  readonly state: ShardState;
+  readonly journal: Journal;
+  readonly holds: Holds;
+  readonly delivery: Delivery;
+  readonly metrics: Metrics;
+  readonly random: Random;
+}
+
+/**
+ * The ways in which a task's delivery, or the task itself, ends. Each writes its decision to the
+ * journal, with the result for the requester in the same record: both are decided, or neither.
+ */
+export class Endings {
+  private readonly options: EndingsOptions;
+  /** Parcels issued per destination, those of decisions that are not applied yet included. */
+  private readonly issued: number[];
+  private parcelHash = new Uint32Array(4);
+
+  constructor(options: EndingsOptions) {
+    this.options = options;
+    this.issued = Array.from({ length: options.shards }, () => 0);
+  }
+
+  /** Attempts of a task that does not say how many. */
+  get defaultMaxAttempts(): number {
+    return this.options.delivery.maxAttempts;
+  }
+
+  /** A worker completed it. */
+  succeed(slot: number, executor: string, answer: ResultPayload | undefined, now: number): void {
+    this.finish(slot, Outcome.succeeded, executor, '', answer, now);
+  }
+
+  cancel(slot: number, reason: string, now: number): void {
+    this.finish(slot, Outcome.cancelled, '', reason, undefined, now);
+  }
+
+  /** It was written to listeners only; if its requester wants a result, that may still come. */
+  delivered(slot: number): void {
+    const { state, journal } = this.options;
+    if (state.tasks.flags[slot]! & Flag.answers && state.tasks.kind[slot] === Kind.task) {
+      const { id, type, requester } = this.facts(slot);
+      const mailbox = state.mailboxes.name(state.tasks.mailbox[slot]!);
+      const origin = this.origin(slot);
+      journal.record.expect(id, mailbox, type, origin === '' ? requester : `${requester}#${origin}`);
+    }
+    this.finishSilently(slot, Outcome.delivered);
+  }
+
+  /** It ends and nobody is told: an acknowledged or expired result, a purged task. */
+  finishSilently(slot: number, outcome: number): void {
+    const { state, journal, holds } = this.options;
+    holds.decided[slot] = Decided.ending;
+    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, outcome);
+    journal.touch();
+  }
+
+  /**
+   * Its delivery failed or its lease ran out: it goes back to its mailbox after a pause, or is given
+   * up when its attempts are used up.
+   */
+  retry(slot: number, error: string, retryAfterMs: number, now: number): void {
+    const { state, delivery, random } = this.options;
+    const { tasks } = state;
+    if (tasks.kind[slot] === Kind.result) return this.giveBack(slot, now + delivery.backoffInitialMs, true);
+    const attempts = tasks.attempts[slot]! + 1;
+    if (tasks.flags[slot]! & Flag.once) return this.giveUp(slot, 'attempts', error, now);
+    const bytes = state.batches.bytes(tasks.batch[slot]!);
+    const most = entryMaxAttempts(bytes, tasks.offset[slot]!) || delivery.maxAttempts;
+    if (attempts >= most) return this.giveUp(slot, 'attempts', error, now);
+    const initialMs = this.facts(slot).backoffMs || delivery.backoffInitialMs;
+    const pause = retryAfterMs || backoff(attempts, { initialMs, maxMs: delivery.backoffMaxMs }, random.float());
+    this.giveBack(slot, now + pause, true);
+  }
+
+  /** It goes back to its mailbox. */
+  giveBack(slot: number, notBefore: number, counts: boolean): void {
+    const { state, journal, holds } = this.options;
+    holds.decided[slot] = Decided.returning;
+    journal.record.release(state.tasks.order[slot]!, state.tasks.tag[slot]!, notBefore, counts);
+    journal.touch();
+  }
+
+  /** It becomes a dead letter, and its requester is told. */
+  giveUp(slot: number, reason: DeathReason, error: string, now: number): void {
+    const { state, journal, holds, metrics } = this.options;
+    const { tasks } = state;
+    if (tasks.kind[slot] === Kind.result) return this.finishSilently(slot, Outcome.expired);
+    const expired = reason === 'deadline' || reason === 'retention';
+    const outcome = expired ? Outcome.expired : Outcome.failed;
+    if (tasks.flags[slot]! & Flag.once) return this.finish(slot, outcome, '', error, undefined, now);
+    holds.decided[slot] = Decided.ending;
+    const counts = !expired;
+    journal.record.kill(tasks.order[slot]!, tasks.tag[slot]!, reason, clipped(error), counts);
+    this.answer(slot, outcome, '', error, undefined, now, counts);
+    journal.touch();
+    metrics.dead.of(reason).add();
+    const type = metrics.taskTypes.of(state.types.text(tasks.type[slot]!));
+    if (expired) type.expired.add();
+    else type.failed.add();
+    type.dead.add();
+  }
+
+  /** Sends a result that came by task id, for a task that was delivered before. */
+  resolve(id: string, awaited: { mailbox: string; type: string; requester: string }, result: Uint8Array, final: boolean): void {
+    const { journal } = this.options;
+    if (final) journal.record.resolved(id);
+    this.post(`reply:${awaited.requester}`, awaited.type, result);
+    journal.touch();
+  }
+
+  /** Takes up the numbers where the log's state ends. */
+  restart(): void {
+    const { state } = this.options;
+    for (let shard = 0; shard < this.issued.length; shard++) this.issued[shard] = state.outbox.issued(shard);
+  }
+
+  facts(slot: number): TaskFacts {
+    const { state } = this.options;
+    return taskFacts(entryBody(state.batches.bytes(state.tasks.batch[slot]!), state.tasks.offset[slot]!));
+  }
+
+  origin(slot: number): string {
+    const { state } = this.options;
+    return entryOrigin(state.batches.bytes(state.tasks.batch[slot]!), state.tasks.offset[slot]!);
+  }
+
+  private finish(
+    slot: number,
+    outcome: number,
+    executor: string,
+    error: string,
+    answer: ResultPayload | undefined,
+    now: number,
+  ): void {
+    const { state, journal, holds } = this.options;
+    holds.decided[slot] = Decided.ending;
+    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, outcome);
+    if (state.tasks.flags[slot]! & Flag.answers) this.answer(slot, outcome, executor, error, answer, now, true);
+    journal.touch();
+  }
+
+  private answer(
+    slot: number,
+    outcome: number,
+    executor: string,
+    error: string,
+    answer: ResultPayload | undefined,
+    now: number,
+    delivered: boolean,
+  ): void {
+    const { state } = this.options;
+    const { tasks } = state;
+    if (!(tasks.flags[slot]! & Flag.answers) || tasks.kind[slot] !== Kind.task) return;
+    const facts = this.facts(slot);
+    const origin = this.origin(slot);
+    const result = encodeResult(
+      {
+        taskId: facts.id,
+        to: state.mailboxes.name(tasks.mailbox[slot]!),
+        type: facts.type,
+        requester: facts.requester,
+        outcome,
+        executor,
+        error,
+        attempts: tasks.attempts[slot]! + (delivered ? 1 : 0),
+        finishedAtMs: now,
+        contextId: facts.contextId,
+      },
+      answer,
+    );
+    this.post(replyMailbox(facts.requester, origin === '' ? undefined : origin), facts.type, result);
+  }
+
+  private post(mailbox: string, type: string, result: Uint8Array): void {
+    const { shard, shards, journal } = this.options;
+    const destination = shardOf(mailbox, shards);
+    const number = ++this.issued[destination]!;
+    const hash = this.parcelHash;
+    // Unique by where it comes from; it has the shape of an id's hash and needs none of its other merits.
+    hash[0] = shard;
+    hash[1] = 0xfffffffe;
+    hash[2] = number % 0x1_0000_0000;
+    hash[3] = Math.floor(number / 0x1_0000_0000);
+    const head = { kind: Kind.result, priority: 2, flags: 0, maxAttempts: 0, hash, originHigh: 0, originLow: 0, deadline: 0, notBefore: 0 };
+    journal.record.post({ destination, number, mailbox, type, entry: encodeEntry(head, result) });
+  }
+}
+
+/** Errors of workers are for people; the log keeps the beginning. */
+function clipped(error: string): string {
+  return error.length > 4096 ? `${error.slice(0, 4096)}…` : error;
+}

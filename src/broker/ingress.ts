@@ -1,0 +1,243 @@
+import type { Parcel } from '../core/outbox.ts';
+import { fnv1aText } from '../core/fnv1a.ts';
+import { hash128 } from '../core/murmur3.ts';
+import { BROADCAST } from '../core/shard.ts';
+import { Kind } from '../core/task-table.ts';
+import type { Log } from '../log/log.ts';
+import type { Metrics } from '../obs/metrics.ts';
+import { backoff } from '../std/backoff.ts';
+import type { Clock, Random } from '../std/clock.ts';
+import { HubError, toHubError } from '../std/errors.ts';
+import type { Ranges } from '../wire/client-frame.ts';
+import { sessionWords, TasksRecordWriter } from '../wire/record.ts';
+import { TaskScan, withId } from '../wire/envelope.ts';
+import { Ticket } from './ticket.ts';
+
+/** Appends that stay without an answer for this long are given up, in milliseconds. */
+const GIVE_UP_MS = 15_000;
+
+/** What an ingress asks of the owners; the answers may be slightly stale. */
+export interface Fullness {
+  /** The limit that the mailbox has met, or `undefined`. */
+  full(shard: number, mailbox: string): HubError | undefined;
+  /** Why nothing at all is accepted now, or `undefined`. */
+  closed(): HubError | undefined;
+  /** Mailboxes of agents that are attached in that shard. */
+  recipients(shard: number): number;
+}
+
+export interface IngressOptions {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly metrics: Metrics;
+  readonly fullness: Fullness;
+  readonly taskBytes: number;
+  readonly batchTasks: number;
+}
+
+/** Who published a batch, and where its outcomes go. */
+export interface Publication {
+  /** The session's id, or ''. */
+  readonly origin: string;
+  readonly ticket: Ticket;
+  /** Called for each task that came without an id. */
+  readonly assigned: (index: number, id: string) => void;
+  /** Called for each broadcast. */
+  readonly recipients: (index: number, count: number) => void;
+}
+
+/** Outcomes that an append decides. */
+interface Share {
+  readonly ticket: Ticket;
+  readonly indexes: number[];
+}
+
+interface Pending {
+  readonly writer: TasksRecordWriter;
+  shares: Share[];
+  forwards: ((error: HubError | undefined) => void)[];
+  readonly sealed: Sealed[];
+  inFlight: boolean;
+  scheduled: boolean;
+}
+
+interface Sealed {
+  readonly record: Buffer;
+  readonly shares: Share[];
+  readonly forwards: ((error: HubError | undefined) => void)[];
+}
+
+/**
+ * Where tasks enter: checks them, finds their shard, and appends them to its log. All that came for
+ * one shard since its last append leaves as one record, one in flight; so records grow under load,
+ * and an idle broker appends at once. Outcomes follow the log's ack, never precede it.
+ */
+export class Ingress {
+  private readonly options: IngressOptions;
+  private readonly shards: Pending[];
+  private readonly scan = new TaskScan();
+  private appended = 0;
+  private made = 0;
+  private readonly idPrefix: string;
+  /** Bytes that wait for the log. */
+  waitingBytes = 0;
+
+  constructor(options: IngressOptions) {
+    this.options = options;
+    this.idPrefix = options.random.token(6);
+    this.shards = Array.from({ length: options.log.shards }, () => ({
+      writer: new TasksRecordWriter(),
+      shares: [],
+      forwards: [],
+      sealed: [],
+      inFlight: false,
+      scheduled: false,
+    }));
+  }
+
+  /** Accepts the serialized tasks in `bytes`; each has its outcome in the publication's ticket. */
+  publish(bytes: Uint8Array, tasks: Ranges, publication: Publication): void {
+    const { batchTasks } = this.options;
+    const { ticket } = publication;
+    const closed = this.options.fullness.closed();
+    const words = sessionWords(publication.origin);
+    this.scan.head.originHigh = words.high;
+    this.scan.head.originLow = words.low;
+    for (let index = 0; index < tasks.count; index++) {
+      if (closed) this.refuse(ticket, index, closed);
+      else if (index >= batchTasks) this.refuse(ticket, index, limit('limits.batchTasks', `a batch has at most ${batchTasks} tasks; split it`));
+      else this.accept(bytes, tasks.start(index), tasks.end(index), index, publication);
+    }
+  }
+
+  /** Appends parcels of another shard's outbox to the log of `destination`. */
+  forward(destination: number, source: number, parcels: readonly Parcel[], done: (error: HubError | undefined) => void): void {
+    const pending = this.shards[destination]!;
+    if (!pending.writer.fits(parcels.reduce((sum, { entry }) => sum + entry.length, 0))) this.seal(pending);
+    pending.writer.forward(source, parcels[0]!.number, parcels);
+    pending.forwards.push(done);
+    this.schedule(destination, pending);
+  }
+
+  private accept(bytes: Uint8Array, start: number, end: number, index: number, publication: Publication): void {
+    const { scan } = this;
+    const { taskBytes, fullness, log } = this.options;
+    const { ticket } = publication;
+    try {
+      if (end - start > taskBytes) throw limit('limits.taskBytes', `the task has ${end - start} bytes; at most ${taskBytes} are accepted`, 0);
+      scan.read(bytes, start, end);
+      let from = start;
+      let to = end;
+      let body = bytes;
+      if (scan.idEnd === scan.idStart) {
+        const id = `${this.idPrefix}-${(this.made++).toString(36)}`;
+        body = withId(bytes, start, end, id);
+        from = 0;
+        to = body.length;
+        const text = Buffer.from(id);
+        hash128(text, 0, text.length, 0, scan.head.hash);
+        scan.head.hash[0] = scan.head.hash[0]! ^ fnv1aText(scan.mailbox);
+        publication.assigned(index, id);
+      }
+      if (scan.head.kind === Kind.broadcast) return this.broadcast(body, from, to, index, publication);
+      const shard = scan.mailboxHash % log.shards;
+      const full = fullness.full(shard, scan.mailbox);
+      if (full) throw full;
+      this.add(shard, body, from, to, index, ticket);
+    } catch (error) {
+      this.refuse(ticket, index, toHubError(error));
+    }
+  }
+
+  private broadcast(bytes: Uint8Array, start: number, end: number, index: number, publication: Publication): void {
+    const { fullness, log } = this.options;
+    const shards: number[] = [];
+    let count = 0;
+    for (let shard = 0; shard < log.shards; shard++) {
+      const recipients = fullness.recipients(shard);
+      if (recipients > 0) shards.push(shard);
+      count += recipients;
+    }
+    publication.recipients(index, count);
+    if (shards.length === 0) return publication.ticket.done(1);
+    const all = new Ticket(shards.length, ({ refused }) => {
+      const first = refused[0];
+      if (first) this.refuse(publication.ticket, index, first.error);
+      else publication.ticket.done(1);
+    });
+    for (const shard of shards) this.add(shard, bytes, start, end, 0, all);
+  }
+
+  private add(shard: number, bytes: Uint8Array, start: number, end: number, index: number, ticket: Ticket): void {
+    const { scan } = this;
+    const pending = this.shards[shard]!;
+    if (!pending.writer.fits(end - start)) this.seal(pending);
+    pending.writer.add(scan.mailbox === BROADCAST ? BROADCAST : scan.mailbox, scan.type, scan.head, bytes, start, end);
+    const last = pending.shares.at(-1);
+    if (last?.ticket === ticket) last.indexes.push(index);
+    else pending.shares.push({ ticket, indexes: [index] });
+    this.schedule(shard, pending);
+  }
+
+  private schedule(shard: number, pending: Pending): void {
+    if (pending.inFlight || pending.scheduled) return;
+    pending.scheduled = true;
+    this.options.clock.soon(() => {
+      pending.scheduled = false;
+      this.flush(shard, pending);
+    });
+  }
+
+  private seal(pending: Pending): void {
+    if (pending.writer.count === 0) return;
+    const { random, clock } = this.options;
+    const record = pending.writer.finish(random.uint32(), clock.now());
+    this.waitingBytes += record.length;
+    pending.sealed.push({ record, shares: pending.shares, forwards: pending.forwards });
+    pending.shares = [];
+    pending.forwards = [];
+  }
+
+  private flush(shard: number, pending: Pending): void {
+    if (pending.inFlight) return;
+    if (pending.sealed.length === 0) this.seal(pending);
+    const next = pending.sealed.shift();
+    if (!next) return;
+    pending.inFlight = true;
+    this.append(shard, pending, next, `t${this.idPrefix}-${this.appended++}`, this.options.clock.now(), 0);
+  }
+
+  private append(shard: number, pending: Pending, sealed: Sealed, id: string, since: number, attempt: number): void {
+    const { log, clock, random, metrics } = this.options;
+    log.append(shard, { subject: 'tasks', bytes: sealed.record, id }, (error) => {
+      const undecided = error?.code === 'unavailable';
+      if (undecided && clock.now() - since < GIVE_UP_MS) {
+        const wait = backoff(attempt + 1, { initialMs: 20, maxMs: 1000 }, random.float());
+        clock.after(wait, () => this.append(shard, pending, sealed, id, since, attempt + 1));
+        return;
+      }
+      pending.inFlight = false;
+      this.waitingBytes -= sealed.record.length;
+      metrics.appendSeconds.observe((clock.now() - since) / 1000);
+      for (const { ticket, indexes } of sealed.shares) {
+        if (error) for (const index of indexes) this.refuse(ticket, index, error);
+        else ticket.done(indexes.length);
+      }
+      for (const done of sealed.forwards) done(error);
+      this.flush(shard, pending);
+    });
+  }
+
+  private refuse(ticket: Ticket, index: number, error: HubError): void {
+    const { metrics } = this.options;
+    metrics.refused.of(error.code).add();
+    if (error.limit !== undefined) metrics.limits.of(error.limit).add();
+    ticket.refuse(index, error);
+  }
+}
+
+/** The error for a limit that was met. Without `retryAfterMs` a retry makes no sense. */
+export function limit(name: string, message: string, retryAfterMs = 0): HubError {
+  return new HubError('exhausted', `${message} (${name})`, retryAfterMs > 0 ? { limit: name, retryAfterMs } : { limit: name });
+}

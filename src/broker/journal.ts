@@ -1,0 +1,218 @@
+import type { Epoch } from '../core/shard-state.ts';
+import type { Log } from '../log/log.ts';
+import { backoff } from '../std/backoff.ts';
+import type { Clock, Random, Timer } from '../std/clock.ts';
+import type { HubError } from '../std/errors.ts';
+import { OwnerRecordWriter } from '../wire/record.ts';
+
+/** An owner's record grows to about this size before another one is begun. */
+const RECORD_BYTES = 192 * 1024;
+/** Copies of broadcasts in one record: fewer than a record can name. */
+const FANNED_TASKS = 8000;
+
+/** Who waits until a decision is as durable as the log. */
+export type Waiter = () => void;
+
+export interface JournalOptions {
+  readonly log: Log;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly shard: number;
+  /** Decisions gather for at least this long while others are being written, in milliseconds. */
+  readonly tickMs: number;
+  /** Whether a lease that was decided still matters when it is about to be written. */
+  readonly leaseHolds: (slot: number) => boolean;
+  readonly name: (slot: number) => { order: number; tag: number };
+  /** The sequence of the last owner record that was applied. */
+  readonly applied: () => number;
+  /** Another owner has written since. This journal is closed. */
+  readonly fenced: (error: HubError) => void;
+}
+
+interface PendingLease {
+  readonly slot: number;
+  readonly session: string;
+}
+
+interface Batch {
+  readonly record: OwnerRecordWriter;
+  readonly waiters: Waiter[];
+}
+
+/**
+ * Writes an owner's decisions to its shard's log: all that has gathered as one record, one record
+ * in flight. Every append but the first of an epoch is on condition that nobody else has written as
+ * owner, so a former owner is refused and lets go.
+ */
+export class Journal {
+  private readonly options: JournalOptions;
+  private batch: Batch = { record: new OwnerRecordWriter(), waiters: [] };
+  /** Full records that wait for the one in flight. */
+  private readonly sealed: Batch[] = [];
+  private readonly spare: OwnerRecordWriter[] = [];
+  private leases: PendingLease[] = [];
+  private leasesInFlight: readonly PendingLease[] = [];
+  private prologues: { write: (record: OwnerRecordWriter) => void; done: Waiter }[] = [];
+  private fannedOut = 0;
+  private epoch: Epoch = { revision: 0, counter: 0 };
+  private last = 0;
+  private appended = 0;
+  private inFlight = false;
+  private closed = false;
+  private flushedAt = 0;
+  private sentAt = 0;
+  private timer: Timer | undefined;
+
+  constructor(options: JournalOptions) {
+    this.options = options;
+  }
+
+  /** Where decisions are written. Call {@link touch} when one is complete: it may begin another record. */
+  get record(): OwnerRecordWriter {
+    return this.batch.record;
+  }
+
+  /** Nothing is waiting to be written, or being written. */
+  get idle(): boolean {
+    const waiting = this.sealed.length + this.leases.length + this.prologues.length + this.batch.waiters.length;
+    return !this.inFlight && waiting === 0 && this.batch.record.empty;
+  }
+
+  /** Milliseconds for which the record in flight has had no answer. */
+  unanswered(now: number): number {
+    return this.inFlight ? now - this.sentAt : 0;
+  }
+
+  /** Begins an epoch: appends its first record without condition, and what was decided behind it. */
+  open(epoch: Epoch, done: Waiter): void {
+    this.epoch = epoch;
+    const record = new OwnerRecordWriter();
+    this.inFlight = true;
+    this.send(this.finish(record, true), undefined, [done]);
+  }
+
+  /** Notes a lease; it is written before all else, and only if it still holds then. */
+  lease(slot: number, session: string): void {
+    this.leases.push({ slot, session });
+  }
+
+  /** Slots of leases of that session that are not in the log yet. */
+  pendingLeases(session: string): number[] {
+    const slots = [];
+    for (const lease of this.leasesInFlight) if (lease.session === session) slots.push(lease.slot);
+    for (const lease of this.leases) if (lease.session === session) slots.push(lease.slot);
+    return slots;
+  }
+
+  /** A record has only so many copies of broadcasts: say how many are coming. */
+  reserve(copies: number): void {
+    if (this.fannedOut + copies > FANNED_TASKS) this.seal();
+    this.fannedOut += copies;
+  }
+
+  /** Calls the waiter when everything written so far is as durable as the log. */
+  after(waiter: Waiter): void {
+    this.batch.waiters.push(waiter);
+    this.touch();
+  }
+
+  /**
+   * Has `write` called when the next record is begun: what it writes comes before all decisions in
+   * there, and finds the state just as the log has it up to there.
+   */
+  prologue(write: (record: OwnerRecordWriter) => void, done: Waiter): void {
+    this.prologues.push({ write, done });
+    this.touch();
+  }
+
+  /** A decision is complete and may be written. */
+  touch(): void {
+    if (this.batch.record.length > RECORD_BYTES) this.seal();
+    if (this.inFlight || this.closed || this.timer) return;
+    const { clock, tickMs } = this.options;
+    const wait = this.flushedAt + tickMs - clock.now();
+    if (wait > 0 && wait <= tickMs) this.timer = clock.after(wait, () => this.flush());
+    else {
+      this.timer = { cancel() {} };
+      clock.soon(() => this.flush());
+    }
+  }
+
+  /** Nothing is written any more, and nobody is told. */
+  close(): void {
+    this.closed = true;
+    this.timer?.cancel();
+  }
+
+  private seal(): void {
+    this.fannedOut = 0;
+    if (this.batch.record.empty && this.batch.waiters.length === 0) return;
+    this.sealed.push(this.batch);
+    this.batch = { record: this.spare.pop() ?? new OwnerRecordWriter(), waiters: [] };
+  }
+
+  private flush(): void {
+    this.timer = undefined;
+    if (this.closed || this.inFlight) return;
+    const head = this.spare.pop() ?? new OwnerRecordWriter();
+    const prologues = this.options.applied() === this.last ? this.prologues.splice(0) : [];
+    for (const prologue of prologues) prologue.write(head);
+    this.leasesInFlight = this.leases;
+    this.leases = [];
+    for (const { slot, session } of this.leasesInFlight) {
+      if (!this.options.leaseHolds(slot)) continue;
+      const { order, tag } = this.options.name(slot);
+      head.lease(session, order, tag);
+    }
+    if (this.sealed.length === 0) this.seal();
+    const batch = this.sealed.shift();
+    if (batch) {
+      head.append(batch.record);
+      batch.record.reset();
+      this.spare.push(batch.record);
+    }
+    const waiters = [...prologues.map(({ done }) => done), ...(batch?.waiters ?? [])];
+    if (head.empty) {
+      this.spare.push(head);
+      for (const waiter of waiters) waiter();
+      return;
+    }
+    this.inFlight = true;
+    const bytes = this.finish(head, false);
+    this.spare.push(head);
+    this.send(bytes, this.last, waiters);
+  }
+
+  private finish(record: OwnerRecordWriter, beginsEpoch: boolean): Buffer {
+    const { random, clock } = this.options;
+    return record.finishRecord(random.uint32(), this.epoch, clock.now(), beginsEpoch);
+  }
+
+  private send(bytes: Uint8Array, expectedOwner: number | undefined, waiters: readonly Waiter[], attempt = 0): void {
+    const { log, shard, clock, random } = this.options;
+    const id = `o${shard}-${this.epoch.revision}-${this.epoch.counter}-${this.appended}`;
+    this.sentAt = clock.now();
+    const append = { subject: 'owner', bytes, id, ...(expectedOwner === undefined ? {} : { expectedOwner }) } as const;
+    log.append(shard, append, (error, sequence) => {
+      if (this.closed) return;
+      if (error && error.code !== 'aborted') {
+        const wait = backoff(attempt, { initialMs: 20, maxMs: 1000 }, random.float());
+        clock.after(wait, () => {
+          if (!this.closed) this.send(bytes, expectedOwner, waiters, attempt + 1);
+        });
+        return;
+      }
+      if (error) {
+        this.close();
+        this.options.fenced(error);
+        return;
+      }
+      this.appended++;
+      this.last = sequence;
+      this.inFlight = false;
+      this.flushedAt = clock.now();
+      for (const waiter of waiters) waiter();
+      if (!this.idle) this.touch();
+    });
+  }
+}

@@ -1,0 +1,166 @@
+import { Kind, NONE, orderOf, State } from '../core/task-table.ts';
+import type { Log } from '../log/log.ts';
+import type { Clock } from '../std/clock.ts';
+import type { OwnerRecordWriter } from '../wire/record.ts';
+import { writeCheckpoint } from './checkpoint.ts';
+import { Decided } from './holds.ts';
+import type { Owner } from './owner.ts';
+
+/** How long things are kept that nobody asks for, in milliseconds, and how many. */
+export interface Retention {
+  readonly taskMs: number;
+  readonly resultMs: number;
+  readonly deadLetterMs: number;
+  readonly deadPerMailbox: number;
+  readonly resultsPerMailbox: number;
+}
+
+/** Slots that one turn looks at: under a millisecond of work. */
+const SWEEP = 20_000;
+/** Bytes that the log gains before a checkpoint is worth its writing, and the same per byte of it. */
+const CHECKPOINT_BYTES = 1024 * 1024;
+const CHECKPOINT_SHARE = 8;
+/** Records that hold more dead than live bytes are copied forward once they waste this much. */
+const WASTE_BYTES = 4 * 1024 * 1024;
+/** Bytes that one turn copies. */
+const COPY_BYTES = 128 * 1024;
+
+/**
+ * What an owner does about once a second: ends what has been kept too long, and keeps the log short.
+ *
+ * The log is cut below the oldest record that still holds something; a checkpoint first repeats what
+ * the cut would forget, and old survivors are copied forward so that they don't hold it up.
+ */
+export class Upkeep {
+  private readonly owner: Owner;
+  private readonly log: Log;
+  private readonly clock: Clock;
+  private readonly retention: Retention;
+  private cursor = 0;
+  private checkpointedAt = 0;
+  private cutAt = 0;
+  private busy = false;
+
+  constructor(owner: Owner, log: Log, clock: Clock, retention: Retention) {
+    this.owner = owner;
+    this.log = log;
+    this.clock = clock;
+    this.retention = retention;
+  }
+
+  /** One turn. */
+  run(): void {
+    if (!this.owner.serving) return;
+    this.sweep();
+    this.owner.serveLanes();
+    this.shorten();
+  }
+
+  private sweep(): void {
+    const { state, holds } = this.owner;
+    const { tasks } = state;
+    const now = this.clock.now();
+    const end = Math.min(tasks.end, this.cursor + SWEEP);
+    for (let slot = this.cursor; slot < end; slot++) {
+      if (tasks.state[slot] === State.free || holds.decided[slot] !== Decided.nothing) continue;
+      const mailbox = tasks.mailbox[slot]!;
+      if (tasks.state[slot] === State.dead) {
+        const crowded = state.mailboxes.queued[mailbox]! > this.retention.deadPerMailbox;
+        if (crowded || state.deaths.get(slot)!.at + this.retention.deadLetterMs <= now) this.owner.purge(slot);
+      } else if (tasks.state[slot] === State.queued) {
+        if (tasks.kind[slot] === Kind.result) {
+          const crowded = state.mailboxes.queued[mailbox]! > this.retention.resultsPerMailbox;
+          if (crowded || tasks.accepted[slot]! + this.retention.resultMs <= now) this.owner.purge(slot);
+        } else if (tasks.accepted[slot]! + this.retention.taskMs <= now && tasks.notBefore[slot]! <= now) {
+          this.owner.expire(slot, 'retention', 'nobody took it within its retention time');
+        }
+      }
+    }
+    this.cursor = end === tasks.end ? 0 : end;
+  }
+
+  /** Cuts the log, with a checkpoint or copies first where they pay. */
+  private shorten(): void {
+    if (this.busy) return;
+    const { state, journal, shard } = this.owner;
+    const extent = this.log.extent(shard);
+    const cut = state.cut();
+    if (cut > extent.first && cut > this.cutAt) {
+      // What the cut forgets must have been decided in the log: duplicates of it are dropped there.
+      this.busy = true;
+      journal.after(() => {
+        this.busy = false;
+        this.cutAt = cut;
+        this.log.truncate(shard, cut);
+      });
+      return;
+    }
+    const known = state.dedup.size * 17 + state.awaiting.size * 100;
+    const gained = this.owner.appliedBytes - this.checkpointedAt;
+    if (gained >= Math.max(CHECKPOINT_BYTES, known * CHECKPOINT_SHARE)) {
+      this.busy = true;
+      this.checkpointedAt = this.owner.appliedBytes;
+      journal.prologue(
+        (record) => record.checkpoint(writeCheckpoint(state)),
+        () => (this.busy = false),
+      );
+      return;
+    }
+    const oldest = state.batches.oldest();
+    const waste = extent.bytes - state.bytes;
+    if (oldest === NONE || waste < Math.max(WASTE_BYTES, state.bytes) || state.batches.sequence(oldest) > cut) return;
+    this.busy = true;
+    journal.prologue(
+      (record) => this.copyForward(record),
+      () => (this.busy = false),
+    );
+  }
+
+  /** Writes the tasks of the oldest records again, as they are now. */
+  private copyForward(record: OwnerRecordWriter): void {
+    const { state } = this.owner;
+    const oldest = state.batches.oldest();
+    if (oldest === NONE) return;
+    for (const slot of this.slotsOf(oldest)) {
+      if (record.length > COPY_BYTES) return;
+      this.copy(slot, record);
+    }
+  }
+
+  private *slotsOf(batch: number): Generator<number> {
+    const { tasks, batches } = this.owner.state;
+    const noted = batches.noted(batch);
+    if (noted) {
+      for (const slot of noted) if (tasks.state[slot] !== State.free && tasks.batch[slot] === batch) yield slot;
+      return;
+    }
+    const sequence = batches.sequence(batch);
+    for (let index = 0; index < batches.count(batch); index++) {
+      const slot = tasks.at(orderOf(sequence, index));
+      if (slot !== NONE && tasks.batch[slot] === batch) yield slot;
+    }
+  }
+
+  private copy(slot: number, record: OwnerRecordWriter): void {
+    const { tasks, batches, mailboxes, types, sessions, deaths } = this.owner.state;
+    const offset = tasks.offset[slot]!;
+    const leased = tasks.state[slot] === State.leased;
+    record.copy(
+      {
+        order: tasks.order[slot]!,
+        tag: tasks.tag[slot]!,
+        mailbox: mailboxes.name(tasks.mailbox[slot]!),
+        type: types.text(tasks.type[slot]!),
+        accepted: tasks.accepted[slot]!,
+        attempts: tasks.attempts[slot]!,
+        deliveries: tasks.deliveries[slot]!,
+        notBefore: tasks.notBefore[slot]!,
+        deadline: tasks.deadline[slot]!,
+        flags: tasks.flags[slot]!,
+        session: leased ? sessions.text(tasks.session[slot]!) : '',
+        death: deaths.get(slot),
+      },
+      batches.bytes(tasks.batch[slot]!).subarray(offset, offset + tasks.length[slot]!),
+    );
+  }
+}

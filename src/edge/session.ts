@@ -1,0 +1,548 @@
+import { create } from '@bufbuild/protobuf';
+import { HubError, toHubError } from '../std/errors.ts';
+import type { Clock } from '../std/clock.ts';
+import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
+import type { Durability as LogDurability } from '../log/log.ts';
+import { DURABILITY } from '../log/log.ts';
+import type { Broker } from '../broker/broker.ts';
+import type { Consumer, ConsumerSpec } from '../broker/consumer.ts';
+import { limit } from '../broker/ingress.ts';
+import type { Owner } from '../broker/owner.ts';
+import type { Progress } from '../broker/sink.ts';
+import type { RegisteredSession } from '../broker/sessions.ts';
+import { Ticket } from '../broker/ticket.ts';
+import type { ClientFrameVisitor, Ranges } from '../wire/client-frame.ts';
+import { SettlementScan, Verdict } from '../wire/client-frame.ts';
+import { ByteWriter, textOf } from '../wire/bytes.ts';
+import type {
+  AssignedId,
+  Attach,
+  CancelCall,
+  Detach,
+  Extend,
+  Heartbeat,
+  Hello,
+  InFlight,
+  ProgressUpdate,
+  Recipients,
+  Refusal,
+  Window,
+} from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { Durability } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { AssignedIdSchema, CancelOutcome, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
+import type { DeliveredLease } from '../wire/server-frame.ts';
+import { ServerFrameWriter } from '../wire/server-frame.ts';
+import type { ResultPayload } from '../wire/result.ts';
+import { refusalOf } from '../wire/status.ts';
+import { cancelTask } from '../broker/tasks.ts';
+
+/** A frame grows to about this size before it is sent. */
+const FRAME_BYTES = 256 * 1024;
+
+/** The connection of a session. */
+export interface Transport {
+  /** For people: where the client is. */
+  readonly peer: string;
+  /** Sends a frame; false if no more should be sent until {@link Session.drained}. */
+  write(frame: Buffer): boolean;
+  /** Ends the connection, with the error if there is one. */
+  end(error?: HubError): void;
+}
+
+export interface SessionOptions {
+  readonly id: string;
+  readonly incarnation: number;
+  readonly client: string;
+  readonly broker: Broker;
+  readonly clock: Clock;
+  readonly version: string;
+  readonly heartbeatMs: number;
+  readonly timeoutMs: number;
+  readonly graceMs: number;
+  readonly maxWindow: number;
+  readonly maxAttachments: number;
+  readonly maxAgents: number;
+  readonly frameBytes: number;
+  readonly taskBytes: number;
+  readonly batchTasks: number;
+}
+
+/** The most bits of a feature level that this version speaks. */
+export const LEVEL = 1;
+
+/**
+ * A client's session: turns its frames into calls of the broker, and what the broker has for it into
+ * frames, one a turn of the loop. It outlives its connection: what is delivered to it while it has
+ * none is withheld by the owners, and what it still has to say is sent after the reconnect.
+ */
+export class Session implements RegisteredSession, ClientFrameVisitor {
+  readonly session: string;
+  readonly client: string;
+  readonly startedAt: number;
+  incarnation: number;
+  private readonly options: SessionOptions;
+  private readonly broker: Broker;
+  private readonly out = new ServerFrameWriter();
+  private transport: Transport | undefined;
+  private writable = false;
+  private scheduled = false;
+  private readonly attachments = new Map<number, { spec: ConsumerSpec; mailbox: string; consumers: Consumer[] }>();
+  private readonly starving = new Set<Consumer>();
+  private readonly hosted = new Map<string, number>();
+  private readonly lease = new Lease();
+  private readonly scan = new SettlementScan();
+  private readonly scratch = new ByteWriter(LEASE_BYTES);
+  private inFlightCount = 0;
+  private inFlightHash = 0;
+  private mismatches = 0;
+  private listAskedAt = 0;
+  private heardAt = 0;
+  private ended = false;
+  private greeted = false;
+
+  constructor(options: SessionOptions) {
+    this.options = options;
+    this.broker = options.broker;
+    this.session = options.id;
+    this.client = options.client;
+    this.incarnation = options.incarnation;
+    this.startedAt = options.clock.now();
+  }
+
+  get connected(): boolean {
+    return this.transport !== undefined;
+  }
+
+  get agents(): number {
+    return this.hosted.size;
+  }
+
+  get peer(): string {
+    return this.transport?.peer ?? '';
+  }
+
+  get inFlightLeases(): number {
+    return this.inFlightCount;
+  }
+
+  /** What it is attached to, for people. */
+  *attached(): Generator<{ mailbox: string; spec: ConsumerSpec; consumer: Consumer }> {
+    for (const { mailbox, spec, consumers } of this.attachments.values()) {
+      yield { mailbox, spec, consumer: consumers[0]! };
+    }
+  }
+
+  // ── Its connection ───────────────────────────────────────────────────────────────────────────
+
+  /** The client is connected: for the first time, or again. */
+  connect(transport: Transport, hello: Hello, resumed: boolean): void {
+    const { options, broker } = this;
+    this.transport?.end(new HubError('aborted', 'the session was resumed by a later connection'));
+    this.transport = transport;
+    this.writable = true;
+    this.greeted = false;
+    this.heardAt = options.clock.now();
+    this.incarnation = hello.incarnation;
+    broker.sessions.connect(this);
+    this.out.control({
+      welcome: {
+        sessionId: this.session,
+        resumed,
+        heartbeatMs: options.heartbeatMs,
+        graceMs: options.graceMs,
+        durability: durabilityOf(broker.log.durability),
+        limits: {
+          taskBytes: options.taskBytes,
+          batchTasks: options.batchTasks,
+          frameBytes: options.frameBytes,
+          window: options.maxWindow,
+          attachments: options.maxAttachments,
+        },
+        broker: broker.id,
+        version: options.version,
+        level: LEVEL,
+      },
+    });
+    if (resumed) this.reconcile(hello.inFlight, Infinity);
+    for (const { consumers } of this.attachments.values()) {
+      for (const consumer of consumers) this.ownerOf(consumer).resume(consumer);
+    }
+    this.schedule();
+  }
+
+  /** The connection is gone; the session may come back. */
+  disconnected(transport: Transport): void {
+    if (this.transport !== transport) return;
+    this.transport = undefined;
+    this.writable = false;
+    if (!this.ended) this.broker.sessions.lose(this.session);
+  }
+
+  /** The connection takes frames again. */
+  drained(): void {
+    this.writable = true;
+    this.flush();
+    const starving = [...this.starving];
+    this.starving.clear();
+    for (const consumer of starving) this.ownerOf(consumer).resume(consumer);
+  }
+
+  /** Asks the client to reconnect elsewhere, or later. */
+  goAway(reason: string, deadlineMs: number, draining: boolean): void {
+    this.out.control({ goAway: { reason, deadlineMs: Math.ceil(deadlineMs), draining } });
+    this.schedule();
+  }
+
+  /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
+  handBack(): void {
+    for (const owner of this.broker.owners) owner.sessionGone(this.session, false, '');
+  }
+
+  /** Closes the connection after what was said has been sent. */
+  close(error?: HubError): void {
+    this.flush();
+    const { transport } = this;
+    this.transport = undefined;
+    this.writable = false;
+    transport?.end(error);
+    if (transport && !this.ended) this.broker.sessions.lose(this.session);
+  }
+
+  /** Closes a connection on which nothing has been heard for too long. */
+  checkAlive(now: number): void {
+    if (this.transport && now - this.heardAt > this.options.timeoutMs) {
+      this.close(new HubError('deadline', 'no heartbeat was heard in time; reconnect'));
+    }
+  }
+
+  /** Notes that the client has said something. */
+  heard(now: number): void {
+    this.heardAt = now;
+  }
+
+  // ── Sink: what owners have for it ────────────────────────────────────────────────────────────
+
+  ready(consumer: Consumer): boolean {
+    if (this.writable && this.out.length < FRAME_BYTES * 4) return true;
+    this.starving.add(consumer);
+    return false;
+  }
+
+  deliver(
+    consumer: Consumer,
+    lease: DeliveredLease | undefined,
+    attempt: number,
+    acceptedMs: number,
+    isResult: boolean,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    if (lease) {
+      this.inFlightCount++;
+      this.inFlightHash ^= leaseHash(lease.shard, lease.order, lease.tag, lease.delivery);
+    }
+    this.out.deliver(consumer.spec.number, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    if (this.out.length > FRAME_BYTES) this.flush();
+    else this.schedule();
+  }
+
+  leaseEnded(hash: number): void {
+    this.inFlightCount--;
+    this.inFlightHash ^= hash;
+  }
+
+  abort(lease: DeliveredLease, reason: string): void {
+    this.out.control({ abort: [{ lease: this.leaseBytes(lease), reason }] });
+    this.schedule();
+  }
+
+  progress(update: ProgressUpdate): void {
+    try {
+      this.readLease(update.lease);
+      this.broker.progress.report(this.owner(), this.lease, this.session, update);
+    } catch {
+      // Best effort: progress of a lease that has ended is of no use to anybody.
+    }
+  }
+
+  tell(progress: Progress): void {
+    if (!this.writable) return;
+    this.out.control({ progress: [progress] });
+    this.schedule();
+  }
+
+  // ── What the client says ─────────────────────────────────────────────────────────────────────
+
+  hello(): void {
+    if (!this.greeted) {
+      this.greeted = true;
+      return;
+    }
+    throw new HubError('invalid', 'hello must be said once, in the first frame', { field: 'hello' });
+  }
+
+  attach(attach: Attach): void {
+    try {
+      this.attachTo(attach);
+      this.out.control({ attached: [{ attachment: attach.attachment }] });
+    } catch (error) {
+      const refusal = refusalOf(0, toHubError(error));
+      this.out.control({ attached: [{ attachment: attach.attachment, refusal }] });
+    }
+    this.schedule();
+  }
+
+  detach({ attachment }: Detach): void {
+    const known = this.attachments.get(attachment);
+    if (!known) return;
+    this.attachments.delete(attachment);
+    for (const consumer of known.consumers) {
+      this.starving.delete(consumer);
+      this.ownerOf(consumer).detach(consumer);
+    }
+    this.unhost(known.spec.agent);
+  }
+
+  publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void {
+    const level = durabilityOf(this.broker.log.durability);
+    const assigned: AssignedId[] = [];
+    const recipients: Recipients[] = [];
+    const ticket = new Ticket(tasks.count, ({ refused }) => {
+      if (refused.length + assigned.length + recipients.length === 0) this.out.published(batch, level);
+      else {
+        const refusals: Refusal[] = refused.map(({ index, error }) => refusalOf(index, error));
+        this.out.control({ publishAck: [{ batch: BigInt(batch), durability: level, refused: refusals, assigned, recipients }] });
+      }
+      this.schedule();
+    });
+    if (durability > level) {
+      const error = new HubError('precondition', `this broker keeps tasks "${this.broker.log.durability}" at best`, { field: 'durability' });
+      for (let index = 0; index < tasks.count; index++) ticket.refuse(index, error);
+      return;
+    }
+    this.broker.ingress.publish(bytes, tasks, {
+      origin: this.session,
+      ticket,
+      assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),
+      recipients: (index, count) => recipients.push(create(RecipientsSchema, { index, count })),
+    });
+  }
+
+  settle(batch: number, bytes: Uint8Array, settlements: Ranges): void {
+    const ticket = new Ticket(settlements.count, ({ refused }) => {
+      if (refused.length === 0) this.out.settled(batch);
+      else this.out.control({ settleAck: [{ batch: BigInt(batch), refused: refused.map(({ index, error }) => refusalOf(index, error)) }] });
+      this.schedule();
+    });
+    const settled = (): void => ticket.done(1);
+    for (let index = 0; index < settlements.count; index++) {
+      try {
+        this.settleOne(bytes, settlements.start(index), settlements.end(index), settled);
+      } catch (error) {
+        ticket.refuse(index, toHubError(error));
+      }
+    }
+  }
+
+  extend(extend: Extend): void {
+    try {
+      this.readLease(extend.lease);
+      this.owner().extend(this.lease, this.session, extend.runMs);
+    } catch {
+      this.abortBytes(extend.lease, 'the lease has ended');
+    }
+  }
+
+  cancel(call: CancelCall): void {
+    const answer = (outcome: CancelOutcome): void => {
+      this.out.control({ cancel: [{ call: call.call, outcome }] });
+      this.schedule();
+    };
+    try {
+      cancelTask(this.broker, call.mailbox, call.taskId, call.reason, answer);
+    } catch {
+      answer(CancelOutcome.UNSPECIFIED);
+    }
+  }
+
+  window({ attachment, window }: Window): void {
+    const known = this.attachments.get(attachment);
+    if (!known) return;
+    for (const consumer of known.consumers) {
+      consumer.window = Math.min(Math.max(1, window), this.options.maxWindow);
+      this.ownerOf(consumer).resume(consumer);
+    }
+  }
+
+  heartbeat({ inFlight, hash }: Heartbeat): void {
+    const matches = inFlight === this.inFlightCount && hash === this.inFlightHash >>> 0;
+    this.mismatches = matches ? 0 : this.mismatches + 1;
+    if (this.mismatches >= 2) {
+      this.mismatches = 0;
+      this.listAskedAt = this.options.clock.now();
+      this.out.control({ listInFlight: true });
+    }
+    this.out.control({ heartbeat: { inFlight: this.inFlightCount, hash: this.inFlightHash >>> 0 } });
+    this.schedule();
+  }
+
+  inFlight({ leases }: InFlight): void {
+    if (this.listAskedAt > 0) this.reconcile(leases, this.listAskedAt);
+    this.listAskedAt = 0;
+  }
+
+  goodbye(): void {
+    this.ended = true;
+    this.handBack();
+    this.broker.sessions.end(this.session);
+    this.close();
+  }
+
+  // ── Details ──────────────────────────────────────────────────────────────────────────────────
+
+  private attachTo(attach: Attach): void {
+    const { options, broker } = this;
+    const { attachment, mailbox } = attach;
+    if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
+    const known = this.attachments.get(attachment);
+    if (known?.mailbox === mailbox) return;
+    if (known) throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, { field: 'attachment' });
+    if (this.attachments.size >= options.maxAttachments) {
+      throw limit('limits.attachmentsPerSession', `a session has at most ${options.maxAttachments} attachments; open another session`);
+    }
+    checkMailbox(mailbox, 'mailbox');
+    if (mailbox === '*' || mailbox.startsWith('dead:') || mailbox.includes('#')) {
+      throw new HubError('invalid', `mailbox must be an agent, type:… or reply:…, not ${mailbox}`, { field: 'mailbox' });
+    }
+    const agent = attach.agent === '' ? mailbox : attach.agent;
+    if (attach.agent !== '') checkAgentId(attach.agent, 'agent');
+    this.host(agent);
+    const spec: ConsumerSpec = {
+      sink: this,
+      number: attachment,
+      listener: attach.listener,
+      types: new Set(attach.types),
+      taskIds: new Set(),
+      agent,
+      window: attach.window,
+      maxWindow: options.maxWindow,
+      attachedAt: options.clock.now(),
+    };
+    const owner = broker.ownerOf(mailbox);
+    const consumers = [owner.attach(mailbox, spec)];
+    if (mailbox.startsWith('reply:') && !attach.listener) {
+      consumers.push(owner.attach(replyMailbox(mailbox.slice('reply:'.length), this.session), spec));
+    }
+    this.attachments.set(attachment, { spec, mailbox, consumers });
+  }
+
+  private host(agent: string): void {
+    const count = this.hosted.get(agent) ?? 0;
+    if (count === 0 && this.hosted.size >= this.options.maxAgents) {
+      throw limit('limits.agentsPerSession', `a session hosts at most ${this.options.maxAgents} agents; open another session`);
+    }
+    this.hosted.set(agent, count + 1);
+  }
+
+  private unhost(agent: string): void {
+    const count = this.hosted.get(agent) ?? 0;
+    if (count > 1) this.hosted.set(agent, count - 1);
+    else this.hosted.delete(agent);
+  }
+
+  private settleOne(bytes: Uint8Array, start: number, end: number, settled: () => void): void {
+    const { scan, lease } = this;
+    scan.read(bytes, start, end);
+    lease.read(bytes, scan.leaseStart, scan.leaseEnd);
+    const owner = this.owner();
+    if (scan.verdict === Verdict.completed) {
+      if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
+        throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
+      }
+      owner.complete(lease, this.session, answerIn(bytes, scan), settled);
+    } else if (scan.verdict === Verdict.failed) {
+      const error = textOf(bytes, scan.errorStart, scan.errorEnd);
+      owner.fail(lease, this.session, error, scan.retryable, scan.retryAfterMs, settled);
+    } else owner.giveBack(lease, this.session, settled);
+  }
+
+  /** Compares what the client holds with what the owners say. */
+  private reconcile(leases: readonly Uint8Array[], before: number): void {
+    const byShard = new Map<number, DeliveredLease[]>();
+    for (const bytes of leases) {
+      try {
+        this.readLease(bytes);
+        this.owner();
+      } catch {
+        this.abortBytes(bytes, 'it is no lease of this broker');
+        continue;
+      }
+      const { shard, order, tag, delivery, epoch } = this.lease;
+      const list = byShard.get(shard);
+      if (list) list.push({ shard, order, tag, delivery, epoch });
+      else byShard.set(shard, [{ shard, order, tag, delivery, epoch }]);
+    }
+    if (before === Infinity) {
+      this.inFlightCount = 0;
+      this.inFlightHash = 0;
+    }
+    for (const owner of this.broker.owners) {
+      const { stale, kept } = owner.reconcile(this, byShard.get(owner.shard) ?? [], before);
+      for (const lease of stale) this.abort(lease, 'the task was given to another worker, or has ended');
+      if (before !== Infinity) continue;
+      this.inFlightCount += kept.length;
+      for (const { shard, order, tag, delivery } of kept) this.inFlightHash ^= leaseHash(shard, order, tag, delivery);
+    }
+  }
+
+  private readLease(bytes: Uint8Array): void {
+    this.lease.read(bytes, 0, bytes.length);
+  }
+
+  /** The owner of the lease that was read. */
+  private owner(): Owner {
+    const owner = this.broker.owners[this.lease.shard];
+    if (!owner) throw new HubError('invalid', `there is no shard ${this.lease.shard}`, { field: 'lease' });
+    return owner;
+  }
+
+  private ownerOf(consumer: Consumer): Owner {
+    return this.broker.ownerOf(this.attachments.get(consumer.spec.number)?.mailbox ?? '');
+  }
+
+  private leaseBytes(lease: DeliveredLease): Buffer {
+    writeLease(this.scratch, lease.shard, lease.order, lease.tag, lease.delivery, lease.epoch);
+    return this.scratch.take();
+  }
+
+  private abortBytes(lease: Uint8Array, reason: string): void {
+    this.out.control({ abort: [{ lease, reason }] });
+    this.schedule();
+  }
+
+  private schedule(): void {
+    if (this.scheduled || !this.transport) return;
+    this.scheduled = true;
+    this.options.clock.soon(() => {
+      this.scheduled = false;
+      this.flush();
+    });
+  }
+
+  private flush(): void {
+    if (!this.transport || this.out.empty || !this.writable) return;
+    this.writable = this.transport.write(this.out.take());
+  }
+}
+
+/** The number of a durability in `agenthub.v1.Durability`. */
+export function durabilityOf(durability: LogDurability): Durability {
+  return (DURABILITY.indexOf(durability) + 1) as Durability;
+}
+
+function answerIn(bytes: Uint8Array, scan: SettlementScan): ResultPayload {
+  const { payloadStart, payloadEnd, contentTypeStart, contentTypeEnd, headers } = scan;
+  return { bytes, payloadStart, payloadEnd, contentTypeStart, contentTypeEnd, headers };
+}

@@ -1,0 +1,152 @@
+import type { Broker } from '../broker/broker.ts';
+import { loadScore } from '../core/load.ts';
+import { State } from '../core/task-table.ts';
+import type { Metrics } from '../obs/metrics.ts';
+import { Rate } from '../obs/instruments.ts';
+import type { ProcessProbe } from '../obs/process.ts';
+import type { Clock } from '../std/clock.ts';
+import type { Capacity } from '../wire/capacity.ts';
+import type { BrokerView } from '../wire/gen/agenthub/v1/broker_pb.ts';
+import type { Door } from './calls.ts';
+import type { Health } from './health.ts';
+import type { DrainStatus } from './http.ts';
+
+/** The members of a broker's view. */
+export type BrokerFacts = Omit<BrokerView, '$typeName' | '$unknown'>;
+
+/** What counts as a full broker. */
+export interface FullBroker {
+  readonly agents: number;
+  readonly tasksPerSecond: number;
+  readonly memoryBytes: number;
+}
+
+export interface StatusOptions {
+  readonly broker: Broker;
+  readonly metrics: Metrics;
+  readonly process: ProcessProbe;
+  readonly clock: Clock;
+  readonly door: Door;
+  readonly version: string;
+  readonly full: FullBroker;
+}
+
+/** What a broker says of itself, from one place for `/capacity`, gauges and the services. */
+export class BrokerStatus {
+  private readonly options: StatusOptions;
+  private readonly shardRates: readonly Rate[];
+
+  constructor(options: StatusOptions) {
+    this.options = options;
+    this.shardRates = options.broker.owners.map((owner) => new Rate(options.clock, () => owner.arrivals));
+  }
+
+  get activeAgents(): number {
+    return this.options.broker.sessions.agents;
+  }
+
+  /** Tasks that wait, tasks that workers hold, and the age of the oldest that waits, in seconds. */
+  tasks(): { queued: number; active: number; queuedBytes: number; oldestSeconds: number; backlog: number; mailboxes: number } {
+    const now = this.options.clock.now();
+    const sum = { queued: 0, active: 0, queuedBytes: 0, oldestSeconds: 0, backlog: 0, mailboxes: 0 };
+    for (const { state, ready, subscriptions } of this.options.broker.owners) {
+      sum.queuedBytes += state.bytes;
+      sum.mailboxes += state.mailboxes.size;
+      for (const [, id] of state.mailboxes.entries()) {
+        sum.queued += state.mailboxes.queued[id]!;
+        sum.active += state.mailboxes.leased[id]!;
+        const next = ready.peek(id);
+        if (next < 0 || ready.count(id) === 0) continue;
+        if (state.tasks.state[next] === State.queued) {
+          sum.oldestSeconds = Math.max(sum.oldestSeconds, (now - state.tasks.accepted[next]!) / 1000);
+        }
+        if (subscriptions.idle(id)) sum.backlog += ready.count(id);
+      }
+    }
+    return sum;
+  }
+
+  capacity(): Capacity {
+    const { broker, metrics, process, clock, door, version, full } = this.options;
+    const tasks = this.tasks();
+    const rates = metrics.rates();
+    const memory = process.memory().rss;
+    const figures = {
+      activeAgents: this.activeAgents,
+      tasksPerSecond: rates.tasksPerSecond,
+      cpu: process.cpu(),
+      memory,
+      eventLoopUtilization: Math.min(1, process.eventLoopUtilization()),
+    };
+    return {
+      broker: broker.id,
+      version,
+      time: Math.floor(clock.now()),
+      ...figures,
+      ...rates,
+      activeTasks: tasks.active,
+      memoryHighWater: full.memoryBytes,
+      openConnections: door.connections,
+      backlog: tasks.backlog,
+      oldestTaskAgeSeconds: tasks.oldestSeconds,
+      draining: broker.phase === 'draining',
+      loadScore: loadScore(figures, {
+        activeAgents: full.agents,
+        tasksPerSecond: full.tasksPerSecond,
+        cpu: 1,
+        memory: full.memoryBytes,
+      }),
+      shards: broker.owners.map(({ shard, state }) => ({
+        shard,
+        queued: state.tasks.count,
+        bytes: state.bytes,
+        tasksPerSecond: this.shardRates[shard]!.perSecond(),
+      })),
+    };
+  }
+
+  /** This broker among the brokers of the cluster. */
+  view(level: number): BrokerFacts {
+    const { broker, metrics, version } = this.options;
+    return {
+      id: broker.id,
+      address: '',
+      version,
+      level,
+      shards: broker.owners.length,
+      sessions: broker.sessions.size,
+      agents: this.activeAgents,
+      tasksPerSecond: metrics.rates().tasksPerSecond,
+      load: this.capacity().loadScore,
+      draining: broker.phase === 'draining',
+      startedAtMs: BigInt(Math.floor(broker.startedAt)),
+    };
+  }
+
+  health(): Health {
+    const { broker, clock, version } = this.options;
+    const now = clock.now();
+    const check = { checkedAt: now, durationMs: 0 };
+    return {
+      version,
+      uptimeMs: now - broker.startedAt,
+      checks: [
+        { ...check, name: 'broker', concerns: 'life', healthy: broker.phase !== 'stopped', message: broker.phase },
+        { ...check, name: 'accepting', concerns: 'readiness', healthy: broker.phase === 'ready', message: broker.phase },
+      ],
+    };
+  }
+
+  /** How `/drain` sees the broker. */
+  readonly drain = {
+    status: (): DrainStatus => {
+      const { broker } = this.options;
+      const sessions = broker.sessions.connected;
+      const activeTasks = broker.leases();
+      if (broker.phase !== 'draining') return { state: 'serving', sessions, activeTasks };
+      return { state: sessions + activeTasks > 0 ? 'draining' : 'drained', sessions, activeTasks };
+    },
+    start: (): void => this.options.broker.drain(),
+    cancel: (): void => this.options.broker.undrain(),
+  };
+}

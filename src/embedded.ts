@@ -1,0 +1,226 @@
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { Broker } from './broker/broker.ts';
+import type { Config } from './config/schema.ts';
+import { guardListen, Lock } from './edge/auth.ts';
+import { Door } from './edge/calls.ts';
+import { HttpEdge } from './edge/http.ts';
+import { NativeEdge } from './edge/native.ts';
+import type { Service } from './edge/server.ts';
+import { GrpcEdge } from './edge/server.ts';
+import { LEVEL, Session } from './edge/session.ts';
+import { BrokerStatus } from './edge/status.ts';
+import { DiskStorage } from './log/disk.ts';
+import { FileLog } from './log/file.ts';
+import type { Log } from './log/log.ts';
+import { MemoryLog } from './log/memory.ts';
+import { Exposition } from './obs/exposition.ts';
+import { Metrics } from './obs/metrics.ts';
+import { NodeProcess } from './obs/process.ts';
+import type { Timer } from './std/clock.ts';
+import type { HubError } from './std/errors.ts';
+import type { Logger } from './std/logger.ts';
+import { systemClock, systemRandom } from './std/system.ts';
+import { Broker as BrokerService } from './wire/gen/agenthub/v1/broker_pb.ts';
+import { serviceDefinition } from './wire/service.ts';
+
+/** Time between an owner's records while it has much to write, in milliseconds. */
+const TICK_MS = 2;
+/** How often a stopping broker looks whether its leases are settled, in milliseconds. */
+const STOP_CHECK_MS = 20;
+/** A broker with so many agents, or so many tasks per second, counts as full. */
+const FULL_AGENTS = 100_000;
+const FULL_TASKS_PER_SECOND = 250_000;
+
+/** A broker that runs in this process, with nothing else. */
+export interface Embedded {
+  readonly grpcPort: number;
+  readonly httpPort: number;
+  readonly broker: Broker;
+  /** Resolves with the reason if the broker can't go on. */
+  readonly failed: Promise<HubError>;
+  /**
+   * Stops in good order: nothing new is accepted, sessions are told to go, their leases are finished or
+   * handed back within the deadline of the configuration, and the log is written out.
+   */
+  stop(): Promise<void>;
+}
+
+/** Starts a broker and its ports; the configuration says all. */
+export async function startEmbedded(config: Config, logger: Logger): Promise<Embedded> {
+  const clock = systemClock;
+  const random = systemRandom;
+  const lockOptions = {
+    tokens: config.auth.tokens,
+    adminTokens: config.auth.adminTokens,
+    insecure: config.insecure,
+    publicMetrics: config.metrics.public,
+  };
+  guardListen(config.grpc.host, 'grpc.host', lockOptions);
+  guardListen(config.http.host, 'http.host', lockOptions);
+  const tls = readTls(config);
+  const version = config.service.version ?? packageVersion();
+  const lock = new Lock(lockOptions);
+  const door = new Door(lock);
+  const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
+  const probe = new NodeProcess(clock);
+  const log = await openLog(config, logger);
+
+  const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
+  const broker = new Broker({
+    id: `${config.service.name ?? hostname()}-${random.token(3)}`,
+    log,
+    clock,
+    random,
+    logger,
+    metrics,
+    memory: () => probe.memory().rss,
+    limits: config.limits,
+    delivery: config.delivery,
+    retention: config.retention,
+    graceMs: config.session.graceMs,
+    tickMs: TICK_MS,
+    failed: fail,
+  });
+  await new Promise<void>((resolve, reject) => {
+    void failed.then(reject);
+    broker.start(resolve);
+  });
+
+  const status = new BrokerStatus({
+    broker,
+    metrics,
+    process: probe,
+    clock,
+    door,
+    version,
+    full: { agents: FULL_AGENTS, tasksPerSecond: FULL_TASKS_PER_SECOND, memoryBytes: config.limits.memoryHighWaterBytes },
+  });
+  const native = new NativeEdge({
+    broker,
+    clock,
+    random,
+    logger,
+    door,
+    maxSessions: config.limits.sessions,
+    settings: {
+      version,
+      heartbeatMs: config.session.heartbeatMs,
+      timeoutMs: config.session.timeoutMs,
+      graceMs: config.session.graceMs,
+      maxWindow: config.limits.window,
+      maxAttachments: config.limits.attachmentsPerSession,
+      maxAgents: config.limits.agentsPerSession,
+      frameBytes: config.grpc.maxMessageBytes,
+      taskBytes: config.limits.taskBytes,
+      batchTasks: config.limits.batchTasks,
+    },
+    describe: () => status.view(LEVEL),
+  });
+  const services: Service[] = [
+    { definition: serviceDefinition(BrokerService, ['connect', 'publish']), implementation: native.implementation() },
+  ];
+  const grpc = new GrpcEdge(services, {
+    ...config.grpc,
+    ...(tls ? { tls: { ...tls, clientCa: tls.clientCa } } : {}),
+  });
+
+  const exposition = new Exposition(metrics, probe);
+  exposition.watch({
+    activeAgents: () => status.activeAgents,
+    activeTasks: () => status.tasks().active,
+    queuedTasks: () => status.tasks().queued,
+    queuedBytes: () => status.tasks().queuedBytes,
+    oldestTask: () => status.tasks().oldestSeconds,
+    mailboxes: () => status.tasks().mailboxes,
+    sessions: () => broker.sessions.size,
+    connections: () => door.connections,
+    logBytes: () => broker.owners.reduce((sum, { shard }) => sum + log.extent(shard).bytes, 0),
+    draining: () => (broker.phase === 'draining' ? 1 : 0),
+  });
+  const http = new HttpEdge(
+    {
+      clock,
+      logger,
+      health: () => status.health(),
+      metrics: exposition,
+      capacity: () => status.capacity(),
+      drain: status.drain,
+      authorize: (credentials, scope) => lock.authorize(credentials, scope),
+    },
+    { ...config.http, tls },
+  );
+
+  let watch: Timer | undefined;
+  const watchSessions = (): void => {
+    watch = clock.after(config.session.heartbeatMs, () => {
+      const now = clock.now();
+      for (const session of broker.sessions.values()) if (session instanceof Session) session.checkAlive(now);
+      watchSessions();
+    });
+  };
+  watchSessions();
+
+  const grpcPort = await grpc.listen();
+  const httpPort = await http.listen();
+  logger.info({ broker: broker.id, grpcPort, httpPort, durability: log.durability }, 'the broker is ready');
+
+  const stop = async (): Promise<void> => {
+    const until = clock.now() + config.stop.deadlineMs;
+    broker.drain();
+    broker.pause();
+    for (const session of broker.sessions.values()) {
+      if (session instanceof Session) session.goAway('the broker is stopping', config.stop.deadlineMs, true);
+    }
+    const waiting = (): boolean => broker.leases() > 0 || !broker.settled;
+    while (waiting() && broker.sessions.connected > 0 && clock.now() < until) await sleep(STOP_CHECK_MS);
+    for (const session of broker.sessions.values()) if (session instanceof Session) session.handBack();
+    while (!broker.settled && clock.now() < until) await sleep(STOP_CHECK_MS);
+    watch?.cancel();
+    for (const session of broker.sessions.values()) if (session instanceof Session) session.close();
+    await grpc.close(Math.max(100, Math.min(1000, until - clock.now())));
+    broker.stop();
+    await log.close();
+    await http.close();
+    probe.close();
+    logger.info({ broker: broker.id }, 'the broker has stopped');
+  };
+  return { grpcPort, httpPort, broker, failed, stop };
+}
+
+async function openLog(config: Config, logger: Logger): Promise<Log> {
+  const { data, shards } = config;
+  if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards });
+  const storage = await DiskStorage.open(data.dir);
+  return FileLog.open({
+    storage,
+    clock: systemClock,
+    logger,
+    shards,
+    generation: randomUUID(),
+    sync: data.sync,
+    syncIntervalMs: data.syncIntervalMs,
+    segmentBytes: data.segmentBytes,
+    ...(data.maxBytes > 0 ? { maxBytes: data.maxBytes } : {}),
+  });
+}
+
+function readTls(config: Config): { cert: Buffer; key: Buffer; clientCa: Buffer | null } | undefined {
+  const { certFile, keyFile, clientCaFile } = config.tls;
+  if (certFile === undefined || keyFile === undefined) return undefined;
+  return {
+    cert: readFileSync(certFile),
+    key: readFileSync(keyFile),
+    clientCa: clientCaFile === undefined ? null : readFileSync(clientCaFile),
+  };
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  return (JSON.parse(text) as { version: string }).version;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => systemClock.after(ms, resolve));
+}
