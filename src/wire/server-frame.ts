@@ -1,29 +1,23 @@
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { HubError } from '../std/errors.ts';
-import { ByteWriter } from './bytes.ts';
+import { asBuffer, ByteWriter } from './bytes.ts';
 import { varintSize } from './client-frame.ts';
 import type { ServerFrame } from './gen/agenthub/v1/session_pb.ts';
 import { PublishAckSchema, ServerFrameSchema, SettleAckSchema } from './gen/agenthub/v1/session_pb.ts';
 import type { PublishAck, SettleAck } from './gen/agenthub/v1/session_pb.ts';
+import type { LeaseName } from './lease.ts';
 import { LEASE_BYTES, writeLease } from './lease.ts';
 import { Scanner } from './scanner.ts';
 
 /** Field numbers of `agenthub.v1.ServerFrame`. */
 const Field = { publishAck: 3, settleAck: 4, delivery: 6 } as const;
 
-/** The lease under which something is delivered. */
-export interface DeliveredLease {
-  readonly shard: number;
-  readonly order: number;
-  readonly tag: number;
-  readonly delivery: number;
-  readonly epoch: number;
-}
-
 /** Makes `agenthub.v1.ServerFrame`s; tasks are copied, not encoded. */
 export class ServerFrameWriter {
   private readonly writer = new ByteWriter(4 * 1024);
+  private acceptedMs = NaN;
+  private accepted: Uint8Array = new Uint8Array(0);
 
   get empty(): boolean {
     return this.writer.length === 0;
@@ -65,7 +59,7 @@ export class ServerFrameWriter {
    */
   deliver(
     attachment: number,
-    lease: DeliveredLease | undefined,
+    lease: LeaseName | undefined,
     attempt: number,
     acceptedMs: number,
     isResult: boolean,
@@ -73,36 +67,47 @@ export class ServerFrameWriter {
     start: number,
     end: number,
   ): void {
-    const { writer } = this;
-    const accepted = Math.floor(acceptedMs);
+    const accepted = this.acceptedField(acceptedMs);
     const body = end - start;
     const length =
-      1 +
+      3 +
       varintSize(attachment) +
       (lease ? 2 + LEASE_BYTES : 0) +
-      1 +
       varintSize(attempt) +
-      1 +
-      varintSize(accepted) +
-      1 +
+      accepted.length +
       varintSize(body) +
       body;
-    writer.u8((Field.delivery << 3) | 2);
-    writer.varint(length);
-    writer.u8(0x08);
-    writer.varint(attachment);
+    const { writer } = this;
+    let at = writer.claim(1 + varintSize(length) + length);
+    const out = writer.target;
+    out[at++] = (Field.delivery << 3) | 2;
+    at = putVarint(out, at, length);
+    out[at++] = 0x08;
+    at = putVarint(out, at, attachment);
     if (lease) {
-      writer.u8(0x12);
-      writer.u8(LEASE_BYTES);
-      writeLease(writer, lease.shard, lease.order, lease.tag, lease.delivery, lease.epoch);
+      out[at++] = 0x12;
+      out[at++] = LEASE_BYTES;
+      writeLease(out, at, lease);
+      at += LEASE_BYTES;
     }
-    writer.u8(0x18);
-    writer.varint(attempt);
-    writer.u8(0x20);
-    writer.varint(accepted);
-    writer.u8(isResult ? 0x32 : 0x2a);
-    writer.varint(body);
-    writer.bytes(bytes, start, end);
+    out[at++] = 0x18;
+    at = putVarint(out, at, attempt);
+    for (let index = 0; index < accepted.length; index++) out[at++] = accepted[index]!;
+    out[at++] = isResult ? 0x32 : 0x2a;
+    at = putVarint(out, at, body);
+    asBuffer(bytes).copy(out, at, start, end);
+  }
+
+  /** The field `accepted_at_ms`: tasks that were accepted together share it. */
+  private acceptedField(acceptedMs: number): Uint8Array {
+    if (acceptedMs !== this.acceptedMs) {
+      this.acceptedMs = acceptedMs;
+      const field = new ByteWriter(16);
+      field.u8(0x20);
+      field.varint(Math.floor(acceptedMs));
+      this.accepted = field.take();
+    }
+    return this.accepted;
   }
 
   /** The frame; the writer is empty again. */
@@ -220,4 +225,16 @@ function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): Mess
   } catch (error) {
     throw new HubError('invalid', `malformed message: ${schema.typeName} can't be decoded`, { cause: error });
   }
+}
+
+/** Writes a varint below 2^31; answers where it ends. */
+function putVarint(out: Uint8Array, at: number, value: number): number {
+  let rest = value;
+  let next = at;
+  while (rest > 127) {
+    out[next++] = (rest & 127) | 0x80;
+    rest >>>= 7;
+  }
+  out[next++] = rest;
+  return next;
 }
