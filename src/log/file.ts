@@ -99,7 +99,7 @@ export class FileLog implements Log {
   static open(options: FileLogOptions): Promise<FileLog> {
     return new Promise((resolve, reject) => {
       FileLog.recover(options, (error, log) => {
-        if (log !== undefined) resolve(log);
+        if (error === undefined) resolve(log as FileLog);
         else void options.storage.close().finally(() => reject(error));
       });
     });
