@@ -41,8 +41,8 @@ sim: install ## Simulate whole brokers with faults: make sim SEEDS=100000
 chaos: install ## Kill real brokers under load and count what is lost
 	@$(OWN) exec $(JEST) test/chaos
 
-bench: install ## Measure against bare gRPC on this machine and write docs/benchmarks.md
-	@$(OWN) exec node test/bench/main.ts $(ARGS)
+bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
+	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)
 
 ##@ Change it
 .PHONY: install generate format clean
