@@ -286,7 +286,7 @@ export class Hub implements AsyncDisposable {
   private fields(task: TaskInput): TaskFields {
     const { agent, clock } = this.options;
     const id = task.id ?? this.prefix + (this.published++).toString(36);
-    return fieldsOf(task, id, agent, clock.now());
+    return fieldsOf(task, id, agent, clock);
   }
 
   /** Results need an address: that of the connection, if nothing else is said. */

@@ -1,4 +1,5 @@
 import { capabilityMailbox } from '../core/shard.ts';
+import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Answer } from '../wire/client-batch.ts';
 import { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
@@ -195,7 +196,7 @@ export function mailboxOf({ to, capability }: Pick<TaskInput, 'to' | 'capability
 }
 
 /** The fields of a task on the wire. @throws HubError `invalid`, naming the field. */
-export function fieldsOf(task: TaskInput, id: string, requester: string, nowMs: number): TaskFields {
+export function fieldsOf(task: TaskInput, id: string, requester: string, clock: Clock): TaskFields {
   const { payload, contentType } = encodePayload(task.payload, 'task.payload');
   const { deadline, delay } = task;
   return {
@@ -205,7 +206,7 @@ export function fieldsOf(task: TaskInput, id: string, requester: string, nowMs: 
     requester: task.requester ?? requester,
     priority: task.priority === undefined ? 0 : priorityOf(task.priority),
     deadlineMs: deadline === undefined ? 0 : time(Number(deadline), 'task.deadline'),
-    notBeforeMs: delay === undefined ? 0 : time(nowMs + delay, 'task.delay'),
+    notBeforeMs: delay === undefined ? 0 : time(clock.now() + delay, 'task.delay'),
     maxAttempts: count(task.maxAttempts, 'task.maxAttempts'),
     backoffMs: count(task.backoffMs, 'task.backoffMs'),
     maxRunMs: count(task.maxRunMs, 'task.maxRunMs'),

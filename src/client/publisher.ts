@@ -117,7 +117,13 @@ export class Publisher {
    */
   async publish(task: TaskFields, durability: number, retry: boolean): Promise<TaskHandle> {
     const giveUpAt = this.clock.now() + this.limits.timeoutMs;
-    if (this.crowded) await this.turn();
+    if (this.crowded) {
+      await this.turn();
+      if (this.clock.now() >= giveUpAt) {
+        this.next();
+        throw this.error ?? this.late();
+      }
+    }
     const handle = new Promise<TaskHandle>((resolve, reject) => {
       this.add({ task, durability, retry, giveUpAt, attempts: 0, resolve, reject });
     });
@@ -203,7 +209,6 @@ export class Publisher {
 
   private add(single: Single): void {
     if (this.error !== undefined) return single.reject(this.error);
-    if (this.clock.now() >= single.giveUpAt) return single.reject(this.late());
     if (this.singles !== undefined && (this.durability !== single.durability || this.bulky)) this.close();
     if (this.singles === undefined) {
       this.singles = [];
