@@ -10,6 +10,7 @@ import { NativeEdge } from './edge/native.ts';
 import type { Service } from './edge/server.ts';
 import { GrpcEdge } from './edge/server.ts';
 import { LEVEL, Session } from './edge/session.ts';
+import { SessionsDoor } from './edge/sessions-door.ts';
 import { BrokerStatus } from './edge/status.ts';
 import { DiskStorage } from './log/disk.ts';
 import { FileLog } from './log/file.ts';
@@ -97,12 +98,10 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     version,
     full: { agents: FULL_AGENTS, tasksPerSecond: FULL_TASKS_PER_SECOND, memoryBytes: config.limits.memoryHighWaterBytes },
   });
-  const native = new NativeEdge({
+  const sessions = new SessionsDoor({
     broker,
     clock,
     random,
-    logger,
-    door,
     maxSessions: config.limits.sessions,
     settings: {
       version,
@@ -116,8 +115,8 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       taskBytes: config.limits.taskBytes,
       batchTasks: config.limits.batchTasks,
     },
-    describe: () => status.view(LEVEL),
   });
+  const native = new NativeEdge({ broker, clock, door, sessions, describe: () => status.view(LEVEL) });
   const services: Service[] = [
     { definition: serviceDefinition(BrokerService, ['connect', 'publish']), implementation: native.implementation() },
   ];

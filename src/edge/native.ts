@@ -1,18 +1,16 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
-import { limit } from '../broker/ingress.ts';
 import type { Found } from '../broker/tasks.ts';
 import type { Owner } from '../broker/owner.ts';
 import { cancelFound, findTask, scanTasks, searchTask, stateOf, viewSlot, viewTask } from '../broker/tasks.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox, shardOf } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
-import type { Clock, Random } from '../std/clock.ts';
+import type { Clock } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
-import type { Logger } from '../std/logger.ts';
 import { asBuffer } from '../wire/bytes.ts';
-import { ClientFrameReader, Ranges } from '../wire/client-frame.ts';
+import { Ranges } from '../wire/client-frame.ts';
 import type { Broker as BrokerService, BrokerView, TaskState } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import {
   BrokerViewSchema,
@@ -23,16 +21,16 @@ import {
   LocateResponseSchema,
   PublishResponseSchema,
 } from '../wire/gen/agenthub/v1/broker_pb.ts';
-import type { CancelOutcome, Hello } from '../wire/gen/agenthub/v1/session_pb.ts';
-import { AssignedIdSchema, ClientFrameSchema, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { AssignedIdSchema, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { AssignedId, Recipients } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { Scanner } from '../wire/scanner.ts';
 import type { Implementation } from '../wire/service.ts';
 import { refusalOf, statusOf } from '../wire/status.ts';
 import type { Door } from './calls.ts';
 import { unary } from './calls.ts';
-import type { SessionOptions, Transport } from './session.ts';
-import { durabilityOf, Session } from './session.ts';
+import { durabilityOf } from './session.ts';
+import type { SessionsDoor } from './sessions-door.ts';
 
 /** While more bytes than this wait for the log, sessions are not read. */
 const CONGESTED_BYTES = 32 * 1024 * 1024;
@@ -41,17 +39,11 @@ const CONGESTION_CHECK_MS = 5;
 const PAGE = 100;
 const MAX_PAGE = 1000;
 
-/** What a session is made with, beside its own facts. */
-export type SessionSettings = Omit<SessionOptions, 'id' | 'incarnation' | 'client' | 'broker' | 'clock'>;
-
 export interface NativeOptions {
   readonly broker: Broker;
   readonly clock: Clock;
-  readonly random: Random;
-  readonly logger: Logger;
   readonly door: Door;
-  readonly settings: SessionSettings;
-  readonly maxSessions: number;
+  readonly sessions: SessionsDoor;
   /** What this broker says of itself. */
   readonly describe: () => Omit<BrokerView, '$typeName' | '$unknown'>;
 }
@@ -103,9 +95,7 @@ export class NativeEdge {
   }
 
   private connect(call: ServerDuplexStream<Buffer, Buffer>): void {
-    const { clock, door, broker } = this.options;
-    const reader = new ClientFrameReader();
-    let session: Session | undefined;
+    const { door, sessions, broker } = this.options;
     let leave = (): void => {};
     const fail = (error: unknown): void => {
       call.emit('error', statusOf(error));
@@ -121,65 +111,27 @@ export class NativeEdge {
     } catch (error) {
       return fail(error);
     }
+    const connection = sessions.enter(transport);
     call.on('data', (frame: Buffer) => {
       try {
-        session ??= this.open(frame, transport);
-        session.heard(clock.now());
-        reader.read(frame, session);
+        connection.receive(frame);
         if (broker.ingress.waitingBytes > CONGESTED_BYTES) this.wait(call);
       } catch (error) {
-        session?.disconnected(transport);
         fail(error);
       }
     });
-    call.on('drain', () => session?.drained());
+    call.on('drain', () => connection.drained());
     call.on('end', () => {
-      session?.disconnected(transport);
+      connection.gone();
       call.end();
     });
     const gone = (): void => {
       leave();
-      session?.disconnected(transport);
+      connection.gone();
     };
     call.on('cancelled', gone);
     call.on('close', gone);
     call.on('error', gone);
-  }
-
-  /** The session of a connection whose first frame has come. */
-  private open(frame: Buffer, transport: Transport): Session {
-    const { broker } = this.options;
-    if (broker.phase !== 'ready') {
-      throw new HubError('unavailable', `this broker is ${broker.phase}; connect to another one, or later`, { retryAfterMs: 500 });
-    }
-    const hello = helloOf(frame);
-    const known = hello.sessionId === '' ? undefined : broker.sessions.get(hello.sessionId);
-    if (known instanceof Session) {
-      if (hello.incarnation <= known.incarnation) {
-        throw new HubError('aborted', `the session was resumed by incarnation ${known.incarnation}; open a new one`, { field: 'hello.incarnation' });
-      }
-      known.connect(transport, hello, true);
-      return known;
-    }
-    const resumable = hello.sessionId !== '' && broker.sessions.isAlive(hello.sessionId);
-    const session = this.create(resumable ? hello.sessionId : this.options.random.token(8), hello);
-    session.connect(transport, hello, resumable);
-    return session;
-  }
-
-  private create(id: string, hello: Hello): Session {
-    const { broker, clock, settings, maxSessions } = this.options;
-    if (broker.sessions.size >= maxSessions) {
-      throw limit('limits.sessions', `this broker has ${maxSessions} sessions already; connect to another one`, 5000);
-    }
-    return new Session({
-      ...settings,
-      id,
-      incarnation: hello.incarnation,
-      client: hello.client.slice(0, 256),
-      broker,
-      clock,
-    });
   }
 
   /** Does not read the session while the log has much to do. */
@@ -290,20 +242,6 @@ function parseToken(token: string): { shard: number; order: number } {
   const match = /^(\d{1,4})\.(\d{1,16})$/.exec(token);
   if (!match) throw new HubError('invalid', 'page_token is not one of this broker', { field: 'page_token' });
   return { shard: Number(match[1]), order: Number(match[2]) };
-}
-
-function helloOf(frame: Buffer): Hello {
-  let hello: Hello | undefined;
-  try {
-    ({ hello } = fromBinary(ClientFrameSchema, frame));
-  } catch (error) {
-    throw new HubError('invalid', 'malformed message: the first frame can not be decoded', { cause: error });
-  }
-  if (!hello) throw new HubError('invalid', 'the first frame must say hello', { field: 'hello' });
-  if (hello.sessionId !== '' && !/^[0-9a-f]{16}$/.test(hello.sessionId)) {
-    throw new HubError('invalid', 'hello.session_id must be the id that a welcome gave, or empty', { field: 'hello.session_id' });
-  }
-  return hello;
 }
 
 function readPublish(request: Buffer): { tasks: Ranges; durability: number } {

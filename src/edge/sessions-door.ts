@@ -1,0 +1,123 @@
+import { fromBinary } from '@bufbuild/protobuf';
+import type { Broker } from '../broker/broker.ts';
+import { limit } from '../broker/ingress.ts';
+import type { Clock, Random } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
+import { ClientFrameReader } from '../wire/client-frame.ts';
+import type { Hello } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { ClientFrameSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { SessionOptions, Transport } from './session.ts';
+import { Session } from './session.ts';
+
+/** What a session is made with, beside its own facts. */
+export type SessionSettings = Omit<SessionOptions, 'id' | 'incarnation' | 'client' | 'broker' | 'clock'>;
+
+export interface SessionsDoorOptions {
+  readonly broker: Broker;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly settings: SessionSettings;
+  readonly maxSessions: number;
+}
+
+/** One connection of a client, whatever carries its frames. */
+export interface Connection {
+  /** A frame has come. Throws HubError if the connection must be ended with it. */
+  receive(frame: Buffer): void;
+  /** The connection takes frames again. */
+  drained(): void;
+  /** The connection has ended. It may be said more than once. */
+  gone(): void;
+}
+
+/** Where connections become sessions: the first frame says hello, the others go to its session. */
+export class SessionsDoor {
+  private readonly options: SessionsDoorOptions;
+
+  constructor(options: SessionsDoorOptions) {
+    this.options = options;
+  }
+
+  /** Takes a new connection; what its session has to say is written to `transport`. */
+  enter(transport: Transport): Connection {
+    const { clock } = this.options;
+    const reader = new ClientFrameReader();
+    let session: Session | undefined;
+    return {
+      receive: (frame) => {
+        try {
+          session ??= this.open(frame, transport);
+          session.heard(clock.now());
+          reader.read(frame, session);
+        } catch (error) {
+          session?.disconnected(transport);
+          throw error;
+        }
+      },
+      drained: () => session?.drained(),
+      gone: () => session?.disconnected(transport),
+    };
+  }
+
+  /** The session of a connection whose first frame has come. */
+  private open(frame: Buffer, transport: Transport): Session {
+    const { broker, random } = this.options;
+    if (broker.phase !== 'ready') {
+      throw new HubError('unavailable', `this broker is ${broker.phase}; connect to another one, or later`, {
+        retryAfterMs: 500,
+      });
+    }
+    const hello = helloOf(frame);
+    const known = hello.sessionId === '' ? undefined : broker.sessions.get(hello.sessionId);
+    if (known instanceof Session) {
+      if (hello.incarnation <= known.incarnation) {
+        throw new HubError(
+          'aborted',
+          `the session was resumed by incarnation ${known.incarnation}; open a new one`,
+          { field: 'hello.incarnation' },
+        );
+      }
+      known.connect(transport, hello, true);
+      return known;
+    }
+    const resumable = hello.sessionId !== '' && broker.sessions.isAlive(hello.sessionId);
+    const session = this.create(resumable ? hello.sessionId : random.token(8), hello);
+    session.connect(transport, hello, resumable);
+    return session;
+  }
+
+  private create(id: string, hello: Hello): Session {
+    const { broker, clock, settings, maxSessions } = this.options;
+    if (broker.sessions.size >= maxSessions) {
+      throw limit(
+        'limits.sessions',
+        `this broker has ${maxSessions} sessions already; connect to another one`,
+        5000,
+      );
+    }
+    return new Session({
+      ...settings,
+      id,
+      incarnation: hello.incarnation,
+      client: hello.client.slice(0, 256),
+      broker,
+      clock,
+    });
+  }
+}
+
+function helloOf(frame: Buffer): Hello {
+  let hello: Hello | undefined;
+  try {
+    ({ hello } = fromBinary(ClientFrameSchema, frame));
+  } catch (error) {
+    throw new HubError('invalid', 'malformed message: the first frame can not be decoded', { cause: error });
+  }
+  if (!hello) throw new HubError('invalid', 'the first frame must say hello', { field: 'hello' });
+  if (hello.sessionId !== '' && !/^[0-9a-f]{16}$/.test(hello.sessionId)) {
+    throw new HubError('invalid', 'hello.session_id must be the id that a welcome gave, or empty', {
+      field: 'hello.session_id',
+    });
+  }
+  return hello;
+}
