@@ -9,7 +9,7 @@ import type { Append, Durability, Extent, Log, LogReader, Reading } from './log.
 import { Reclaimer, type Settle } from './reclaimer.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { Replay } from './replay.ts';
-import { encodeMark, type Entry, KIND, OVERHEAD } from './segment.ts';
+import { badGeneration, encodeMark, type Entry, KIND, OVERHEAD } from './segment.ts';
 import type { Space } from './space.ts';
 import type { Storage } from './storage.ts';
 
@@ -21,7 +21,7 @@ export interface FileLogOptions {
   readonly logger: Logger;
   /** How many shards there are. A store keeps the number it was made with; another one is refused. */
   readonly shards: number;
-  /** The name, 32 hexadecimal digits, of a store that is made now. An existing one keeps its own. */
+  /** The name of a store that is made now, such as a UUID. An existing one keeps its own. */
   readonly generation: string;
   readonly sync: Sync;
   /** With `sync: interval`: milliseconds between a write and its flush. Default: 1000. */
@@ -109,13 +109,15 @@ export class FileLog implements Log {
    * As {@link open}, without a promise; on an error the storage stays open.
    *
    * Errors: `corrupt` (the store is damaged), `precondition` (made with other shards or another
-   * version), `exhausted` (no room for a first segment), `unavailable` (the disk does not work).
+   * version), `invalid` (no name for a store), `exhausted` (no room for a first segment), `unavailable` (the disk does not work).
    */
   static recover(
     options: FileLogOptions,
     done: (error: HubError | undefined, log: FileLog | undefined) => void,
   ): void {
     const { storage, logger, shards, generation } = options;
+    const bad = badGeneration(generation);
+    if (bad !== undefined) return options.clock.soon(() => done(bad, undefined));
     recover(storage, logger, { shards, generation }, (error, recovered) => {
       if (recovered === undefined) return done(error, undefined);
       const log = new FileLog(options, recovered);

@@ -6,7 +6,7 @@ import { HubError } from '../std/errors.ts';
  *
  * ```
  * segment = header mark record* zeros
- * header  = magic(8) crc(4) version(4) shards(4) hash(4) number(8) generation(32)
+ * header  = magic(8) crc(4) version(4) shards(4) hash(4) number(8) generation(40)
  * record  = magic(4) crc(4) length(4) shard(2) kind(2) synced(4) sequence(8) body(length)
  * ```
  *
@@ -17,7 +17,7 @@ import { HubError } from '../std/errors.ts';
  */
 
 /** Bytes of a segment's header. */
-export const HEADER_BYTES = 64;
+export const HEADER_BYTES = 72;
 /** Bytes of a record besides its body. */
 export const OVERHEAD = 28;
 /** What a record is: a {@link Subject}, or the extents of all shards. */
@@ -30,11 +30,11 @@ const SHARD_HASH = 1;
 const MAGIC = Buffer.from('AGHUBLOG', 'latin1');
 const RECORD_MAGIC = Buffer.from([0xa6, 0x4c, 0x52, 0x01]);
 const RECORD_MAGIC_NUMBER = RECORD_MAGIC.readUInt32LE(0);
-const GENERATION_BYTES = 32;
+const GENERATION = /^[\w-]{1,40}$/;
 
 /** What all segments of one store have in common. */
 export interface Identity {
-  /** Names the store among all others: 32 hexadecimal digits, made when the store was. */
+  /** Names the store among all others; 1 to 40 letters, digits, _ and -. */
   readonly generation: string;
   readonly shards: number;
 }
@@ -50,6 +50,13 @@ export function segmentNumber(name: string): number | undefined {
   return digits === undefined ? undefined : Number(digits);
 }
 
+/** Why a store can't be named so, or undefined. */
+export function badGeneration(generation: string): HubError | undefined {
+  if (GENERATION.test(generation)) return undefined;
+  const message = `a log can't be named ${JSON.stringify(generation)}: use 1 to 40 letters, digits, _ and -`;
+  return new HubError('invalid', message, { field: 'generation' });
+}
+
 /** Where the checksums of a segment's records start from; add the record's offset. */
 export function segmentSalt(generation: string, number: number): number {
   return crc32(`${generation}/${number}`);
@@ -62,9 +69,7 @@ export function encodeHeader({ generation, shards }: Identity, number: number): 
   bytes.writeUInt32LE(shards, 16);
   bytes.writeUInt32LE(SHARD_HASH, 20);
   bytes.writeBigUInt64LE(BigInt(number), 24);
-  if (bytes.write(generation, 32, 'latin1') !== GENERATION_BYTES) {
-    throw new RangeError(`a generation has ${GENERATION_BYTES} digits, not ${generation.length}`);
-  }
+  bytes.write(generation, 32, 'latin1');
   bytes.writeUInt32LE(crc32(bytes.subarray(12)), 8);
   return bytes;
 }
@@ -83,7 +88,8 @@ export function decodeHeader(bytes: Buffer, number: number, file: string): Ident
   if (header.readBigUInt64LE(24) !== BigInt(number)) return undefined;
   const hash = header.readUInt32LE(20);
   if (hash !== SHARD_HASH) return foreign(`${file} uses shard function ${hash}, this AgentHub ${SHARD_HASH}`);
-  return { generation: header.toString('latin1', 32), shards: header.readUInt32LE(16) };
+  const generation = header.toString('latin1', 32).replaceAll('\0', '');
+  return { generation, shards: header.readUInt32LE(16) };
 }
 
 function foreign(what: string): HubError {

@@ -158,10 +158,10 @@ describe('a broken disk', () => {
   test('a record that can not be read any more ends the reading, not the log', () => {
     const logs = new SimLogs();
     const log = logs.open();
-    logs.append(log, 0, tasks('a'), tasks('b'));
+    logs.append(log, 0, tasks('a'), tasks('second'));
     const name = logs.disk.names()[0] as string;
     const damaged = logs.disk.content(name);
-    damaged.write('X', damaged.indexOf('b', 100));
+    damaged.write('X', damaged.indexOf('second'));
     logs.disk.replace(name, damaged);
     const recorder = new Recorder();
     log.read(0, 1, recorder);

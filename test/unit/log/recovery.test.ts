@@ -182,6 +182,23 @@ describe('recovery', () => {
     });
   });
 
+  test.each(['a', 'f4b7d1c2-6a53-4a53-9f0e-0123456789ab', 'x'.repeat(40)])(
+    'finds a store named %s',
+    (generation) => {
+      const logs = new SimLogs();
+      logs.append(logs.open({ generation }), 0, tasks('first'));
+      const log = logs.reopen('kill');
+      expect(log.generation).toBe(generation);
+      expect(logs.read(log, 0)).toHaveLength(1);
+    },
+  );
+
+  test.each(['', 'x'.repeat(41), 'ü'])('makes no store named %p', (generation) => {
+    const logs = new SimLogs();
+    expect(failure(() => logs.open({ generation }))).toMatchObject({ code: 'invalid', field: 'generation' });
+    expect(logs.disk.names()).toEqual([]);
+  });
+
   test('removes a segment that was never finished', () => {
     const { content } = threeRecords();
     for (const left of [0, 1, 20, HEADER_BYTES, START - 1]) {
