@@ -10,10 +10,9 @@ import { Ingress, limit } from './ingress.ts';
 import { Owner } from './owner.ts';
 import { ProgressDesk } from './progress.ts';
 import { Sessions } from './sessions.ts';
-import type { Retention } from './upkeep.ts';
+import type { Retention, Thrift } from './upkeep.ts';
 import { Upkeep } from './upkeep.ts';
 
-/** Upkeep of a shard happens this often, in milliseconds, the shards one after the other. */
 const UPKEEP_MS = 1000;
 
 /** Bounds of what a broker takes; each names its configuration key when it is met. */
@@ -42,6 +41,11 @@ export interface BrokerOptions {
   readonly graceMs: number;
   /** Time between an owner's records while it has much to write, in milliseconds. */
   readonly tickMs: number;
+  /** Upkeep of a shard happens this often, in milliseconds, the shards one after the other. Default: 1000. */
+  readonly upkeepMs?: number;
+  readonly thrift?: Partial<Thrift>;
+  /** Ids of ended tasks that a shard remembers. Default: 65,536. */
+  readonly knownIds?: number;
   /** The broker can't go on, as when its log has failed. */
   readonly failed: (error: HubError) => void;
 }
@@ -98,13 +102,14 @@ export class Broker {
           delivery,
           balance: delivery.balance,
           tickMs: options.tickMs,
+          knownIds: options.knownIds,
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) => this.ingress.forward(destination, source, parcels, done),
           isAlive: (session) => this.sessions.isAlive(session),
           lost: (error) => this.fail(error),
         }),
     );
-    this.upkeeps = this.owners.map((owner) => new Upkeep(owner, log, clock, options.retention));
+    this.upkeeps = this.owners.map((owner) => new Upkeep(owner, log, clock, options.retention, options.thrift));
   }
 
   get phase(): Phase {
@@ -211,7 +216,8 @@ export class Broker {
   /** One shard at a time, so that a turn is short. */
   private upkeep(): void {
     if (this.current === 'stopped') return;
-    this.upkeepTimer = this.options.clock.after(UPKEEP_MS / this.upkeeps.length, () => {
+    const { clock, upkeepMs = UPKEEP_MS } = this.options;
+    this.upkeepTimer = clock.after(upkeepMs / this.upkeeps.length, () => {
       if (this.turn === 0) this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
       this.upkeeps[this.turn]!.run();
       this.turn = (this.turn + 1) % this.upkeeps.length;

@@ -52,6 +52,8 @@ export interface OwnerOptions {
   readonly balance: Balance;
   readonly delivery: Delivery;
   readonly tickMs: number;
+  /** Ids of ended tasks that are remembered; `undefined`: the default of `Dedup`. */
+  readonly knownIds: number | undefined;
   readonly forward: Forward;
   /** Whether that session is connected, or may still come back. */
   readonly isAlive: (session: string) => boolean;
@@ -107,7 +109,7 @@ export class Owner implements Applied {
     const { shard, log, clock, random } = options;
     this.options = options;
     this.shard = shard;
-    this.state = new ShardState(log.shards);
+    this.state = new ShardState(log.shards, options.knownIds);
     this.applier = new Applier(this.state);
     this.ready = new ReadyQueues(this.state);
     this.subscriptions = new Subscriptions(options.balance);

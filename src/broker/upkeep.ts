@@ -15,15 +15,26 @@ export interface Retention {
   readonly resultsPerMailbox: number;
 }
 
-/** Slots that one turn looks at: under a millisecond of work. */
-const SWEEP = 20_000;
-/** Bytes that the log gains before a checkpoint is worth its writing, and the same per byte of it. */
-const CHECKPOINT_BYTES = 1024 * 1024;
-const CHECKPOINT_SHARE = 8;
-/** Records that hold more dead than live bytes are copied forward once they waste this much. */
-const WASTE_BYTES = 4 * 1024 * 1024;
-/** Bytes that one turn copies. */
-const COPY_BYTES = 128 * 1024;
+/** When the parts of an upkeep are worth doing, and how much of them one turn does. */
+export interface Thrift {
+  /** Slots that one turn looks at: under a millisecond of work. */
+  readonly sweep: number;
+  /** Bytes that the log gains before a checkpoint is worth its writing, and the same per byte of it. */
+  readonly checkpointBytes: number;
+  readonly checkpointShare: number;
+  /** Records that hold more dead than live bytes are copied forward once they waste this much. */
+  readonly wasteBytes: number;
+  /** Bytes that one turn copies. */
+  readonly copyBytes: number;
+}
+
+const USUAL: Thrift = {
+  sweep: 20_000,
+  checkpointBytes: 1024 * 1024,
+  checkpointShare: 8,
+  wasteBytes: 4 * 1024 * 1024,
+  copyBytes: 128 * 1024,
+};
 
 /**
  * What an owner does about once a second: ends what has been kept too long, and keeps the log short.
@@ -36,16 +47,18 @@ export class Upkeep {
   private readonly log: Log;
   private readonly clock: Clock;
   private readonly retention: Retention;
+  private readonly thrift: Thrift;
   private cursor = 0;
   private checkpointedAt = 0;
   private cutAt = 0;
   private busy = false;
 
-  constructor(owner: Owner, log: Log, clock: Clock, retention: Retention) {
+  constructor(owner: Owner, log: Log, clock: Clock, retention: Retention, thrift: Partial<Thrift> = {}) {
     this.owner = owner;
     this.log = log;
     this.clock = clock;
     this.retention = retention;
+    this.thrift = { ...USUAL, ...thrift };
   }
 
   /** One turn. */
@@ -60,7 +73,7 @@ export class Upkeep {
     const { state, holds } = this.owner;
     const { tasks } = state;
     const now = this.clock.now();
-    const end = Math.min(tasks.end, this.cursor + SWEEP);
+    const end = Math.min(tasks.end, this.cursor + this.thrift.sweep);
     for (let slot = this.cursor; slot < end; slot++) {
       if (tasks.state[slot] === State.free || holds.decided[slot] !== Decided.nothing) continue;
       const mailbox = tasks.mailbox[slot]!;
@@ -83,6 +96,7 @@ export class Upkeep {
   private shorten(): void {
     if (this.busy) return;
     const { state, journal, shard } = this.owner;
+    const { checkpointBytes, checkpointShare, wasteBytes } = this.thrift;
     const extent = this.log.extent(shard);
     const cut = state.cut();
     if (cut > extent.first && cut > this.cutAt) {
@@ -97,7 +111,7 @@ export class Upkeep {
     }
     const known = state.dedup.size * 17 + state.awaiting.size * 100;
     const gained = this.owner.appliedBytes - this.checkpointedAt;
-    if (gained >= Math.max(CHECKPOINT_BYTES, known * CHECKPOINT_SHARE)) {
+    if (gained >= Math.max(checkpointBytes, known * checkpointShare)) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(
@@ -108,7 +122,7 @@ export class Upkeep {
     }
     const oldest = state.batches.oldest();
     const waste = extent.bytes - state.bytes;
-    if (oldest === NONE || waste < Math.max(WASTE_BYTES, state.bytes) || state.batches.sequence(oldest) > cut) return;
+    if (oldest === NONE || waste < Math.max(wasteBytes, state.bytes) || state.batches.sequence(oldest) > cut) return;
     this.busy = true;
     journal.prologue(
       (record) => this.copyForward(record),
@@ -122,7 +136,7 @@ export class Upkeep {
     const oldest = state.batches.oldest();
     if (oldest === NONE) return;
     for (const slot of this.slotsOf(oldest)) {
-      if (record.length > COPY_BYTES) return;
+      if (record.length > this.thrift.copyBytes) return;
       this.copy(slot, record);
     }
   }
