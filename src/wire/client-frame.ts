@@ -1,7 +1,7 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import type { MessageInitShape } from '@bufbuild/protobuf';
-import { HubError } from '../std/errors.ts';
 import { asBuffer } from './bytes.ts';
+import { decode } from './decode.ts';
 import type {
   Attach,
   CancelCall,
@@ -155,33 +155,26 @@ export class ClientFrameReader {
 }
 
 function control(field: number, bytes: Uint8Array, visitor: ClientFrameVisitor): void {
-  try {
-    switch (field) {
-      case Field.hello:
-        return visitor.hello(fromBinary(HelloSchema, bytes));
-      case Field.attach:
-        return visitor.attach(fromBinary(AttachSchema, bytes));
-      case Field.detach:
-        return visitor.detach(fromBinary(DetachSchema, bytes));
-      case Field.extend:
-        return visitor.extend(fromBinary(ExtendSchema, bytes));
-      case Field.progress:
-        return visitor.progress(fromBinary(ProgressUpdateSchema, bytes));
-      case Field.cancel:
-        return visitor.cancel(fromBinary(CancelCallSchema, bytes));
-      case Field.window:
-        return visitor.window(fromBinary(WindowSchema, bytes));
-      case Field.heartbeat:
-        return visitor.heartbeat(fromBinary(HeartbeatSchema, bytes));
-      case Field.inFlight:
-        return visitor.inFlight(fromBinary(InFlightSchema, bytes));
-      default:
-    }
-  } catch (error) {
-    if (error instanceof HubError) throw error;
-    throw new HubError('invalid', `malformed message: frame field ${field} can't be decoded`, {
-      cause: error,
-    });
+  switch (field) {
+    case Field.hello:
+      return visitor.hello(decode(HelloSchema, bytes));
+    case Field.attach:
+      return visitor.attach(decode(AttachSchema, bytes));
+    case Field.detach:
+      return visitor.detach(decode(DetachSchema, bytes));
+    case Field.extend:
+      return visitor.extend(decode(ExtendSchema, bytes));
+    case Field.progress:
+      return visitor.progress(decode(ProgressUpdateSchema, bytes));
+    case Field.cancel:
+      return visitor.cancel(decode(CancelCallSchema, bytes));
+    case Field.window:
+      return visitor.window(decode(WindowSchema, bytes));
+    case Field.heartbeat:
+      return visitor.heartbeat(decode(HeartbeatSchema, bytes));
+    case Field.inFlight:
+      return visitor.inFlight(decode(InFlightSchema, bytes));
+    default:
   }
 }
 

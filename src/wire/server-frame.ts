@@ -1,8 +1,8 @@
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
-import { HubError } from '../std/errors.ts';
+import { create, toBinary } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { asBuffer, ByteWriter } from './bytes.ts';
 import { varintSize } from './client-frame.ts';
+import { decode } from './decode.ts';
 import type { ServerFrame } from './gen/agenthub/v1/session_pb.ts';
 import { PublishAckSchema, ServerFrameSchema, SettleAckSchema } from './gen/agenthub/v1/session_pb.ts';
 import type { PublishAck, SettleAck } from './gen/agenthub/v1/session_pb.ts';
@@ -216,14 +216,6 @@ export class ServerFrameReader {
       } else visitor.settled(decode(SettleAckSchema, bytes.subarray(start, stop)));
     }
     control();
-  }
-}
-
-function decode<Desc extends DescMessage>(schema: Desc, bytes: Uint8Array): MessageShape<Desc> {
-  try {
-    return fromBinary(schema, bytes);
-  } catch (error) {
-    throw new HubError('invalid', `malformed message: ${schema.typeName} can't be decoded`, { cause: error });
   }
 }
 

@@ -9,6 +9,7 @@ import type {
 } from '@grpc/grpc-js';
 import { HubError } from '../std/errors.ts';
 import { asBuffer } from './bytes.ts';
+import { decode } from './decode.ts';
 
 /** The request and response types of one method; `Buffer` where the bytes are passed as they are. */
 type Request<Method, Raw> = Raw extends true
@@ -134,10 +135,9 @@ function encoder<Desc extends DescMessage>(schema: Desc): (message: unknown) => 
 
 function decodeRequest(schema: DescMessage, bytes: Uint8Array): unknown {
   try {
-    return fromBinary(schema, bytes);
+    return decode(schema, bytes);
   } catch (error) {
-    const why = error instanceof Error ? error.message : String(error);
-    return new HubError('invalid', `malformed message: not a ${schema.typeName}: ${why}`, { cause: error });
+    return error;
   }
 }
 
