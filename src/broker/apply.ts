@@ -4,7 +4,7 @@ import { Kind, NONE, orderOf, State } from '../core/task-table.ts';
 import type { Subject } from '../log/log.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteReader } from '../wire/bytes.ts';
-import { rehashed } from '../wire/envelope.ts';
+import { rehashed, taskHash } from '../wire/envelope.ts';
 import type { CopiedTask, OwnerOperations, Posting, TasksVisitor } from '../wire/record.ts';
 import { Entry, entryLength, readOwner, readOwnerHead, readTasks } from '../wire/record.ts';
 import { readCheckpoint } from './checkpoint.ts';
@@ -166,8 +166,8 @@ export class Applier implements TasksVisitor, OwnerOperations {
     else this.applied.arrived(slot);
   }
 
-  lease(session: string, order: number, tag: number): void {
-    const slot = this.state.tasks.find(order, tag);
+  lease(session: string, order: number, tag: number, hint: number): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE) return;
     const id = this.state.sessions.acquire(session);
     this.state.lease(slot, id);
@@ -175,36 +175,44 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.applied.leased(slot);
   }
 
-  finish(order: number, tag: number, outcome: number): void {
-    const slot = this.state.tasks.find(order, tag);
+  finish(order: number, tag: number, hint: number, outcome: number): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
     this.state.finish(slot, outcome);
   }
 
-  drop(order: number, tag: number): void {
-    const slot = this.state.tasks.find(order, tag);
+  drop(order: number, tag: number, hint: number): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
     this.state.drop(slot);
   }
 
-  release(order: number, tag: number, notBefore: number, counts: boolean): void {
-    const slot = this.state.tasks.find(order, tag);
+  release(order: number, tag: number, hint: number, deliveries: number, notBefore: number, counts: boolean): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE) return;
-    this.state.release(slot, notBefore, counts);
+    this.state.release(slot, deliveries, notBefore, counts);
     this.applied.queued(slot);
   }
 
-  kill(order: number, tag: number, reason: DeathReason, error: string, counts: boolean): void {
-    const slot = this.state.tasks.find(order, tag);
+  kill(
+    order: number,
+    tag: number,
+    hint: number,
+    deliveries: number,
+    reason: DeathReason,
+    error: string,
+    counts: boolean,
+  ): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE) return;
-    this.state.kill(slot, { reason, error, at: this.now }, counts);
+    this.state.kill(slot, deliveries, { reason, error, at: this.now }, counts);
     this.applied.died(slot);
   }
 
-  revive(order: number, tag: number): void {
-    const slot = this.state.tasks.find(order, tag);
+  revive(order: number, tag: number, hint: number): void {
+    const slot = this.state.tasks.locate(order, tag, hint);
     if (slot === NONE || this.state.tasks.state[slot] !== State.dead) return;
     this.applied.ending(slot);
     this.state.revive(slot);
@@ -288,8 +296,13 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.state.awaiting.add(id, { mailbox, type, requester });
   }
 
-  resolved(id: string): void {
-    this.state.awaiting.delete(id);
+  resolved(id: string, mailbox: string, outcome: number): void {
+    const { awaiting, dedup } = this.state;
+    awaiting.delete(id, mailbox);
+    const hash = new Uint32Array(4);
+    taskHash(mailbox, id, hash);
+    const entry = dedup.find(hash[0]!, hash[1]!, hash[2]!, hash[3]!);
+    if (entry >= 0 && dedup.slot(entry) === NONE) dedup.finish(entry, outcome);
   }
 
   checkpoint(bytes: Uint8Array): void {

@@ -1,7 +1,8 @@
+import { Awaiting, type Awaited } from '../core/awaiting.ts';
 import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { replyMailbox, shardOf } from '../core/shard.ts';
-import { Flag, Kind } from '../core/task-table.ts';
+import { Flag, Kind, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Random } from '../std/clock.ts';
 import { backoff } from '../std/backoff.ts';
@@ -19,6 +20,14 @@ export interface Delivery {
   readonly backoffInitialMs: number;
   readonly backoffMaxMs: number;
 }
+
+/** Who ended a task, and with what. */
+export interface Answer {
+  readonly executor: string;
+  readonly payload: ResultPayload | undefined;
+}
+
+const NOBODY: Answer = { executor: '', payload: undefined };
 
 export interface EndingsOptions {
   readonly shard: number;
@@ -40,6 +49,9 @@ export class Endings {
   /** Parcels issued per destination, those of decisions that are not applied yet included. */
   private readonly issued: number[];
   private parcelHash = new Uint32Array(4);
+  /** Tasks that may be answered by name, and answers given, whose records are on their way. */
+  private readonly expected = new Awaiting();
+  private readonly answered = new Set<string>();
 
   constructor(options: EndingsOptions) {
     this.options = options;
@@ -67,16 +79,25 @@ export class Endings {
       const { id, type, requester } = this.facts(slot);
       const mailbox = state.mailboxes.name(state.tasks.mailbox[slot]!);
       const origin = this.origin(slot);
-      journal.record.expect(id, mailbox, type, origin === '' ? requester : `${requester}#${origin}`);
-    }
-    this.finishSilently(slot, Outcome.delivered);
+      const awaited = { mailbox, type, requester: origin === '' ? requester : `${requester}#${origin}` };
+      journal.record.expect(id, mailbox, type, awaited.requester);
+      this.expected.add(id, awaited);
+      this.finishSilently(slot, Outcome.delivered);
+      journal.after(() => this.expected.delete(id, mailbox));
+    } else this.finishSilently(slot, Outcome.delivered);
+  }
+
+  /** A task that was {@link delivered} and may still be answered: of that mailbox, or of any. */
+  awaited(id: string, mailbox?: string): Awaited | undefined {
+    const awaited = this.expected.get(id, mailbox) ?? this.options.state.awaiting.get(id, mailbox);
+    return awaited && this.answered.has(`${id}\n${awaited.mailbox}`) ? undefined : awaited;
   }
 
   /** It ends and nobody is told: an acknowledged or expired result, a purged task. */
   finishSilently(slot: number, outcome: number): void {
     const { state, journal, holds } = this.options;
     holds.decided[slot] = Decided.ending;
-    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, outcome);
+    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, slot, outcome);
     journal.touch();
   }
 
@@ -101,23 +122,26 @@ export class Endings {
   /** It goes back to its mailbox. */
   giveBack(slot: number, notBefore: number, counts: boolean): void {
     const { state, journal, holds } = this.options;
+    const deliveries = this.deliveries(slot);
     holds.decided[slot] = Decided.returning;
-    journal.record.release(state.tasks.order[slot]!, state.tasks.tag[slot]!, notBefore, counts);
+    const { order, tag } = state.tasks;
+    journal.record.release(order[slot]!, tag[slot]!, slot, deliveries, notBefore, counts);
     journal.touch();
   }
 
-  /** It becomes a dead letter, and its requester is told. */
-  giveUp(slot: number, reason: DeathReason, error: string, now: number): void {
+  /** It becomes a dead letter, and its requester is told, with what its worker answered. */
+  giveUp(slot: number, reason: DeathReason, error: string, now: number, by: Answer = NOBODY): void {
     const { state, journal, holds, metrics } = this.options;
     const { tasks } = state;
     if (tasks.kind[slot] === Kind.result) return this.finishSilently(slot, Outcome.expired);
     const expired = reason === 'deadline' || reason === 'retention';
     const outcome = expired ? Outcome.expired : Outcome.failed;
-    if (tasks.flags[slot]! & Flag.once) return this.finish(slot, outcome, '', error, undefined, now);
+    if (tasks.flags[slot]! & Flag.once) return this.finish(slot, outcome, by.executor, error, by.payload, now);
+    const deliveries = this.deliveries(slot);
     holds.decided[slot] = Decided.ending;
     const counts = !expired;
-    journal.record.kill(tasks.order[slot]!, tasks.tag[slot]!, reason, clipped(error), counts);
-    this.answer(slot, outcome, '', error, undefined, now, counts);
+    journal.record.kill(tasks.order[slot]!, tasks.tag[slot]!, slot, deliveries, reason, clipped(error), counts);
+    this.answer(slot, outcome, by.executor, error, by.payload, now, counts);
     journal.touch();
     metrics.dead.of(reason).add();
     const type = metrics.taskTypes.of(state.types.text(tasks.type[slot]!));
@@ -126,18 +150,31 @@ export class Endings {
     type.dead.add();
   }
 
-  /** Sends a result that came by task id, for a task that was delivered before. */
-  resolve(id: string, awaited: { mailbox: string; type: string; requester: string }, result: Uint8Array, final: boolean): void {
+  /** Sends the result of an {@link awaited} task. With an outcome it is the last one. */
+  resolve(id: string, { mailbox, type, requester }: Awaited, outcome: number, result: Uint8Array): void {
     const { journal } = this.options;
-    if (final) journal.record.resolved(id);
-    this.post(`reply:${awaited.requester}`, awaited.type, result);
+    const ends = outcome !== 0;
+    if (ends) journal.record.resolved(id, mailbox, outcome);
+    this.post(`reply:${requester}`, type, result);
     journal.touch();
+    if (!ends) return;
+    const key = `${id}\n${mailbox}`;
+    this.answered.add(key);
+    journal.after(() => this.answered.delete(key));
   }
 
   /** Takes up the numbers where the log's state ends. */
   restart(): void {
     const { state } = this.options;
     for (let shard = 0; shard < this.issued.length; shard++) this.issued[shard] = state.outbox.issued(shard);
+  }
+
+  /** Deliveries of the task, one whose record is on its way included. */
+  private deliveries(slot: number): number {
+    const { state, holds } = this.options;
+    const { tasks } = state;
+    const coming = holds.decided[slot] === Decided.leasing && tasks.state[slot] === State.queued;
+    return tasks.deliveries[slot]! + (coming ? 1 : 0);
   }
 
   facts(slot: number): TaskFacts {
@@ -160,7 +197,7 @@ export class Endings {
   ): void {
     const { state, journal, holds } = this.options;
     holds.decided[slot] = Decided.ending;
-    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, outcome);
+    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, slot, outcome);
     if (state.tasks.flags[slot]! & Flag.answers) this.answer(slot, outcome, executor, error, answer, now, true);
     journal.touch();
   }

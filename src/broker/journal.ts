@@ -3,10 +3,14 @@ import type { Log } from '../log/log.ts';
 import { backoff } from '../std/backoff.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
 import type { HubError } from '../std/errors.ts';
+import type { DecidedLease } from './lease-queue.ts';
+import { LeaseQueue } from './lease-queue.ts';
 import { OwnerRecordWriter } from '../wire/record.ts';
 
 /** An owner's record grows to about this size before another one is begun. */
 const RECORD_BYTES = 192 * 1024;
+/** A lease is written when it is this old, in milliseconds: most tasks have ended by then. */
+const LEASE_MS = 20;
 /** Copies of broadcasts in one record: fewer than a record can name. */
 const FANNED_TASKS = 8000;
 
@@ -20,18 +24,12 @@ export interface JournalOptions {
   readonly shard: number;
   /** Decisions gather for at least this long while others are being written, in milliseconds. */
   readonly tickMs: number;
-  /** Whether a lease that was decided still matters when it is about to be written. */
-  readonly leaseHolds: (slot: number) => boolean;
-  readonly name: (slot: number) => { order: number; tag: number };
+  /** The tag of a task whose lease was decided, if that lease still holds; else `undefined`. */
+  readonly leaseTag: (lease: DecidedLease) => number | undefined;
   /** The sequence of the last owner record that was applied. */
   readonly applied: () => number;
   /** Another owner has written since. This journal is closed. */
   readonly fenced: (error: HubError) => void;
-}
-
-interface PendingLease {
-  readonly slot: number;
-  readonly session: string;
 }
 
 interface Batch {
@@ -50,8 +48,8 @@ export class Journal {
   /** Full records that wait for the one in flight. */
   private readonly sealed: Batch[] = [];
   private readonly spare: OwnerRecordWriter[] = [];
-  private leases: PendingLease[] = [];
-  private leasesInFlight: readonly PendingLease[] = [];
+  private readonly leases = new LeaseQueue();
+  private leasesInFlight: { slot: number; session: string }[] = [];
   private prologues: { write: (record: OwnerRecordWriter) => void; done: Waiter }[] = [];
   private fannedOut = 0;
   private epoch: Epoch = { revision: 0, counter: 0 };
@@ -59,6 +57,7 @@ export class Journal {
   private appended = 0;
   private inFlight = false;
   private closed = false;
+  private urgent = false;
   private flushedAt = 0;
   private sentAt = 0;
   private timer: Timer | undefined;
@@ -74,7 +73,7 @@ export class Journal {
 
   /** Nothing is waiting to be written, or being written. */
   get idle(): boolean {
-    const waiting = this.sealed.length + this.leases.length + this.prologues.length + this.batch.waiters.length;
+    const waiting = this.sealed.length + this.leases.size + this.prologues.length + this.batch.waiters.length;
     return !this.inFlight && waiting === 0 && this.batch.record.empty;
   }
 
@@ -91,17 +90,16 @@ export class Journal {
     this.send(this.finish(record, true), undefined, [done]);
   }
 
-  /** Notes a lease; it is written before all else, and only if it still holds then. */
-  lease(slot: number, session: string): void {
-    this.leases.push({ slot, session });
+  /** Notes a lease, to be written in a while if it still holds then. */
+  lease(slot: number, order: number, delivery: number, session: string, now: number): void {
+    this.leases.push(slot, order, delivery, session, now);
+    if (!this.timer) this.touchIn(LEASE_MS);
   }
 
   /** Slots of leases of that session that are not in the log yet. */
   pendingLeases(session: string): number[] {
-    const slots = [];
-    for (const lease of this.leasesInFlight) if (lease.session === session) slots.push(lease.slot);
-    for (const lease of this.leases) if (lease.session === session) slots.push(lease.slot);
-    return slots;
+    const inFlight = this.leasesInFlight.filter((lease) => lease.session === session);
+    return [...inFlight.map(({ slot }) => slot), ...this.leases.slotsOf(session)];
   }
 
   /** A record has only so many copies of broadcasts: say how many are coming. */
@@ -128,14 +126,22 @@ export class Journal {
   /** A decision is complete and may be written. */
   touch(): void {
     if (this.batch.record.length > RECORD_BYTES) this.seal();
-    if (this.inFlight || this.closed || this.timer) return;
+    if (this.inFlight || this.closed || this.urgent) return;
     const { clock, tickMs } = this.options;
     const wait = this.flushedAt + tickMs - clock.now();
+    this.timer?.cancel();
+    this.urgent = true;
     if (wait > 0 && wait <= tickMs) this.timer = clock.after(wait, () => this.flush());
     else {
       this.timer = { cancel() {} };
       clock.soon(() => this.flush());
     }
+  }
+
+  /** There is something to write that is in no hurry. */
+  private touchIn(ms: number): void {
+    if (this.inFlight || this.closed || this.timer) return;
+    this.timer = this.options.clock.after(ms, () => this.flush());
   }
 
   /** Nothing is written any more, and nobody is told. */
@@ -153,17 +159,18 @@ export class Journal {
 
   private flush(): void {
     this.timer = undefined;
+    this.urgent = false;
     if (this.closed || this.inFlight) return;
     const head = this.spare.pop() ?? new OwnerRecordWriter();
     const prologues = this.options.applied() === this.last ? this.prologues.splice(0) : [];
     for (const prologue of prologues) prologue.write(head);
-    this.leasesInFlight = this.leases;
-    this.leases = [];
-    for (const { slot, session } of this.leasesInFlight) {
-      if (!this.options.leaseHolds(slot)) continue;
-      const { order, tag } = this.options.name(slot);
-      head.lease(session, order, tag);
-    }
+    this.leasesInFlight = [];
+    this.leases.take(this.options.clock.now() - LEASE_MS, (lease) => {
+      const tag = this.options.leaseTag(lease);
+      if (tag === undefined) return;
+      head.lease(lease.session, lease.order, tag, lease.slot);
+      this.leasesInFlight.push({ slot: lease.slot, session: lease.session });
+    });
     if (this.sealed.length === 0) this.seal();
     const batch = this.sealed.shift();
     if (batch) {
@@ -175,12 +182,20 @@ export class Journal {
     if (head.empty) {
       this.spare.push(head);
       for (const waiter of waiters) waiter();
+      this.touchAgain();
       return;
     }
     this.inFlight = true;
     const bytes = this.finish(head, false);
     this.spare.push(head);
     this.send(bytes, this.last, waiters);
+  }
+
+  private touchAgain(): void {
+    if (this.idle) return;
+    const waiting = this.sealed.length + this.prologues.length + this.batch.waiters.length;
+    if (waiting > 0 || !this.batch.record.empty) this.touch();
+    else this.touchIn(Math.max(1, this.leases.oldest + LEASE_MS - this.options.clock.now()));
   }
 
   private finish(record: OwnerRecordWriter, beginsEpoch: boolean): Buffer {
@@ -212,7 +227,7 @@ export class Journal {
       this.inFlight = false;
       this.flushedAt = clock.now();
       for (const waiter of waiters) waiter();
-      if (!this.idle) this.touch();
+      this.touchAgain();
     });
   }
 }

@@ -1,3 +1,4 @@
+import type { Awaited } from '../core/awaiting.ts';
 import type { Balance } from '../core/subscription.ts';
 import { Subscriptions, takes } from '../core/subscription.ts';
 import { SlotHeap } from '../core/heap.ts';
@@ -6,17 +7,17 @@ import type { Epoch } from '../core/shard-state.ts';
 import { Outcome, outranks, ShardState } from '../core/shard-state.ts';
 import { Flag, Kind, NONE, State } from '../core/task-table.ts';
 import type { Log, Reading, Subject } from '../log/log.ts';
-import type { Metrics } from '../obs/metrics.ts';
+import type { Metrics, TaskTypeMetrics } from '../obs/metrics.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { entryBodyStart, entryLength } from '../wire/record.ts';
-import type { Lease } from '../wire/lease.ts';
+import type { Lease, LeaseName } from '../wire/lease.ts';
 import { leaseHash } from '../wire/lease.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import type { Applied } from './apply.ts';
 import { Applier } from './apply.ts';
-import type { Delivery } from './endings.ts';
+import type { Answer, Delivery } from './endings.ts';
 import { Endings } from './endings.ts';
 import type { Forward } from './forwarder.ts';
 import { Forwarder } from './forwarder.ts';
@@ -33,14 +34,7 @@ const FANOUT = 4000;
 /** An owner whose append has had no answer for this long, in milliseconds, stops delivering. */
 const UNANSWERED_MS = 500;
 
-/** A delivered lease, as it is written to the session. */
-export interface LeaseName {
-  shard: number;
-  order: number;
-  tag: number;
-  delivery: number;
-  epoch: number;
-}
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 export interface OwnerOptions {
   readonly shard: number;
@@ -95,7 +89,7 @@ export class Owner implements Applied {
   private readonly dirty = new Set<number>();
   private dispatching = false;
   private paused = false;
-  private readonly lease: LeaseName;
+  private readonly lease: Mutable<LeaseName>;
   private readonly consumersOf = new Map<string, Set<Consumer>>();
   /** Lanes of replies that hold something, by the mailbox they are lanes of. */
   private readonly lanes = new Map<string, Set<number>>();
@@ -103,6 +97,8 @@ export class Owner implements Applied {
   private readonly reclaimed = new Map<number, string>();
   private timer: Timer | undefined;
   private timerAt = Infinity;
+  private lastType = '';
+  private lastMetrics: TaskTypeMetrics | undefined;
   private readonly isReady = (consumer: Consumer): boolean => consumer.sink.ready(consumer);
 
   constructor(options: OwnerOptions) {
@@ -113,15 +109,18 @@ export class Owner implements Applied {
     this.applier = new Applier(this.state);
     this.ready = new ReadyQueues(this.state);
     this.subscriptions = new Subscriptions(options.balance);
-    this.lease = { shard, order: 0, tag: 0, delivery: 0, epoch: 0 };
+    this.lease = { shard, order: 0, tag: 0, delivery: 0, epoch: 0, slot: 0 };
     this.journal = new Journal({
       log,
       clock,
       random,
       shard,
       tickMs: options.tickMs,
-      leaseHolds: (slot) => this.holds.decided[slot] !== Decided.ending,
-      name: (slot) => ({ order: this.state.tasks.order[slot]!, tag: this.state.tasks.tag[slot]! }),
+      leaseTag: ({ slot, order, delivery }) => {
+        const { tasks } = this.state;
+        const holds = this.holds.decided[slot] === Decided.leasing && tasks.order[slot] === order;
+        return holds && tasks.deliveries[slot]! + 1 === delivery ? tasks.tag[slot]! : undefined;
+      },
       applied: () => this.state.ownerSequence,
       fenced: (error) => this.stop(error),
     });
@@ -210,10 +209,10 @@ export class Owner implements Applied {
   // ── What follows from a record ───────────────────────────────────────────────────────────────
 
   arrived(slot: number): void {
-    const { tasks, types } = this.state;
+    const { tasks } = this.state;
     const { metrics } = this.options;
     this.arrivals++;
-    if (tasks.kind[slot] === Kind.task) metrics.taskTypes.of(types.text(tasks.type[slot]!)).accepted.add();
+    if (tasks.kind[slot] === Kind.task) this.metricsOf(slot).accepted.add();
     else {
       metrics.results.add();
       this.noteLane(tasks.mailbox[slot]!);
@@ -269,7 +268,7 @@ export class Owner implements Applied {
 
   duplicate(order: number, tag: number): void {
     this.options.metrics.duplicates.add();
-    this.journal.record.drop(order, tag);
+    this.journal.record.drop(order, tag, NONE);
     this.journal.touch();
   }
 
@@ -372,7 +371,7 @@ export class Owner implements Applied {
     const { tasks } = this.state;
     const listed = new Set<number>();
     for (const lease of leases) {
-      const slot = tasks.find(lease.order, lease.tag);
+      const slot = tasks.locate(lease.order, lease.tag, lease.slot);
       if (slot === NONE || this.holds.decided[slot]! >= Decided.returning) stale.push(lease);
       else if (this.delivery(slot) === lease.delivery && this.holderOf(slot) === sink.session) {
         listed.add(slot);
@@ -382,8 +381,7 @@ export class Owner implements Applied {
         this.ready.remove(slot);
         this.timers.remove(slot);
         this.holds.decided[slot] = Decided.leasing;
-        this.journal.lease(slot, sink.session);
-        this.journal.touch();
+        this.journal.lease(slot, lease.order, lease.delivery, sink.session, this.now);
         this.reclaimed.set(slot, sink.session);
         listed.add(slot);
         kept.push(lease);
@@ -467,9 +465,9 @@ export class Owner implements Applied {
     lease.order = tasks.order[slot]!;
     lease.tag = tasks.tag[slot]!;
     lease.delivery = tasks.deliveries[slot]! + 1;
+    lease.slot = slot;
     this.write(slot, worker, lease);
-    this.journal.lease(slot, worker.session);
-    this.journal.touch();
+    this.journal.lease(slot, lease.order, lease.delivery, worker.session, now);
     metrics.delivered.add();
     if (lease.delivery > 1) metrics.redelivered.add();
     else metrics.routing.observe((now - tasks.accepted[slot]!) / 1000);
@@ -522,14 +520,29 @@ export class Owner implements Applied {
 
   // ── What holders say ─────────────────────────────────────────────────────────────────────────
 
-  /** Takes a completion. `settled` is called when it is as durable as the log. Throws if it is too late. */
-  complete(lease: Lease, session: string, answer: ResultPayload | undefined, settled: Waiter): void {
+  /**
+   * Takes settlements at that time: any number of {@link complete}, {@link fail} and {@link giveBack}, and
+   * then {@link settled}.
+   */
+  settling(now: number): void {
+    this.now = now;
+  }
+
+  /** The settlements have been taken; calls `durable` when they are as durable as the log. */
+  settled(durable: Waiter): void {
+    this.journal.after(durable);
+    this.dispatchAll();
+  }
+
+  /** Takes a completion. Throws if it is too late. */
+  complete(lease: Lease, session: string, answer: ResultPayload | undefined): void {
     const slot = this.open(lease);
     if (lease.delivery > this.delivery(slot)) throw tooLate();
-    const holder = this.holderOf(slot);
-    const executor = this.consumer(slot)?.spec.agent ?? '';
-    const type = this.options.metrics.taskTypes.of(this.state.types.text(this.state.tasks.type[slot]!));
+    const consumer = this.consumer(slot);
+    const holder = consumer ? consumer.session : this.holderOf(slot);
+    const executor = consumer ? consumer.spec.agent : '';
     if (this.state.tasks.kind[slot] === Kind.task) {
+      const type = this.metricsOf(slot);
       type.completed.add();
       type.duration.observe((this.now - this.holds.deliveredAt[slot]!) / 1000);
       this.options.metrics.endToEnd.observe((this.now - this.state.tasks.accepted[slot]!) / 1000);
@@ -538,34 +551,61 @@ export class Owner implements Applied {
     this.ready.remove(slot);
     this.timers.remove(slot);
     this.endings.succeed(slot, executor, answer, this.now);
-    this.journal.after(settled);
     this.letGo(slot);
-    this.dispatchAll();
   }
 
   /** Takes a failure, from the current holder only. */
-  fail(lease: Lease, session: string, error: string, retryable: boolean, retryAfterMs: number, settled: Waiter): void {
+  fail(lease: Lease, session: string, error: string, retryable: boolean, retryAfterMs: number): void {
     const slot = this.held(lease, session);
     this.timers.remove(slot);
     if (retryable) this.endings.retry(slot, error, retryAfterMs, this.now);
     else this.endings.giveUp(slot, 'rejected', error, this.now);
-    this.journal.after(settled);
     this.letGo(slot);
-    this.dispatchAll();
   }
 
   /** Takes a task back untouched, from the current holder only. */
-  giveBack(lease: Lease, session: string, settled: Waiter): void {
+  giveBack(lease: Lease, session: string): void {
     const slot = this.held(lease, session);
     this.timers.remove(slot);
     this.endings.giveBack(slot, 0, false);
-    this.journal.after(settled);
     this.letGo(slot);
-    this.dispatchAll();
+  }
+
+  /**
+   * Takes the answer of an agent that names the task and itself instead of a lease: it ends the task, and
+   * whoever holds it is told to stop. False if the end was decided before.
+   */
+  answer(slot: number, succeeded: boolean, error: string, by: Answer, durable: Waiter): boolean {
+    if (this.phase !== 'serving') throw notServing(this.shard);
+    this.now = this.options.clock.now();
+    if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
+    this.abort(slot, `answered by ${by.executor}`);
+    this.ready.remove(slot);
+    this.timers.remove(slot);
+    if (succeeded) {
+      this.metricsOf(slot).completed.add();
+      this.endings.succeed(slot, by.executor, by.payload, this.now);
+    } else this.endings.giveUp(slot, 'rejected', error, this.now, by);
+    this.letGo(slot);
+    this.settled(durable);
+    return true;
+  }
+
+  /** Takes a result of a task that was delivered without a lease. With an outcome it is the last one. */
+  resolve(id: string, awaited: Awaited, outcome: number, result: Uint8Array, durable: Waiter): void {
+    if (this.phase !== 'serving') throw notServing(this.shard);
+    this.now = this.options.clock.now();
+    const type = this.options.metrics.taskTypes.of(awaited.type);
+    if (outcome === Outcome.succeeded) type.completed.add();
+    else if (outcome === Outcome.failed) type.failed.add();
+    else if (outcome === Outcome.cancelled) type.cancelled.add();
+    this.endings.resolve(id, awaited, outcome, result);
+    this.settled(durable);
   }
 
   /** Renews the running time. */
   extend(lease: Lease, session: string, runMs: number): void {
+    this.now = this.options.clock.now();
     const slot = this.held(lease, session);
     if (this.state.tasks.flags[slot]! & Flag.runLimit) {
       this.timers.push(slot, this.now + (runMs || this.endings.facts(slot).maxRunMs));
@@ -582,8 +622,7 @@ export class Owner implements Applied {
 
   private open(lease: Lease): number {
     if (this.phase !== 'serving') throw notServing(this.shard);
-    this.now = this.options.clock.now();
-    const slot = this.state.tasks.find(lease.order, lease.tag);
+    const slot = this.state.tasks.locate(lease.order, lease.tag, lease.slot);
     if (slot === NONE || this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) {
       throw tooLate();
     }
@@ -609,6 +648,16 @@ export class Owner implements Applied {
   /** The attachment that the task was delivered through, if it is still there. */
   consumer(slot: number): Consumer | undefined {
     return this.subscriptions.get(this.holds.holder[slot]!);
+  }
+
+  /** The figures of the task's type; the last ones are remembered. */
+  private metricsOf(slot: number): TaskTypeMetrics {
+    const type = this.state.types.text(this.state.tasks.type[slot]!);
+    if (type !== this.lastType || !this.lastMetrics) {
+      this.lastType = type;
+      this.lastMetrics = this.options.metrics.taskTypes.of(type);
+    }
+    return this.lastMetrics;
   }
 
   private isHeld(slot: number): boolean {
@@ -648,7 +697,7 @@ export class Owner implements Applied {
     if (this.phase !== 'serving') throw notServing(this.shard);
     this.now = this.options.clock.now();
     if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
-    this.options.metrics.taskTypes.of(this.state.types.text(this.state.tasks.type[slot]!)).cancelled.add();
+    this.metricsOf(slot).cancelled.add();
     this.abort(slot, reason === '' ? 'cancelled' : `cancelled: ${reason}`);
     this.ready.remove(slot);
     this.timers.remove(slot);
@@ -672,7 +721,7 @@ export class Owner implements Applied {
   revive(slot: number): boolean {
     if (this.state.tasks.state[slot] !== State.dead || this.holds.decided[slot] !== Decided.nothing) return false;
     this.holds.decided[slot] = Decided.returning;
-    this.journal.record.revive(this.state.tasks.order[slot]!, this.state.tasks.tag[slot]!);
+    this.journal.record.revive(this.state.tasks.order[slot]!, this.state.tasks.tag[slot]!, slot);
     this.journal.touch();
     return true;
   }
@@ -794,6 +843,7 @@ export class Owner implements Applied {
     this.lease.order = tasks.order[slot]!;
     this.lease.tag = tasks.tag[slot]!;
     this.lease.delivery = this.delivery(slot);
+    this.lease.slot = slot;
     consumer.sink.abort(this.lease, reason);
   }
 }

@@ -1,5 +1,5 @@
 import type { Consumer } from './consumer.ts';
-import type { DeliveredLease } from '../wire/server-frame.ts';
+import type { LeaseName } from '../wire/lease.ts';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { ProgressSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
 
@@ -19,7 +19,7 @@ export interface Sink {
   /** Delivers what stands in `bytes[start, end)`; without a lease it is a copy. */
   deliver(
     consumer: Consumer,
-    lease: DeliveredLease | undefined,
+    lease: LeaseName | undefined,
     attempt: number,
     acceptedMs: number,
     isResult: boolean,
@@ -30,7 +30,7 @@ export interface Sink {
   /** The session's lease with that hash has ended. */
   leaseEnded(hash: number): void;
   /** The holder shall stop: the lease is not its any more. */
-  abort(lease: DeliveredLease, reason: string): void;
+  abort(lease: LeaseName, reason: string): void;
   /** Tells of a task that the session's agent asked for. Best effort. */
   tell(progress: Progress): void;
 }

@@ -163,6 +163,7 @@ export class Upkeep {
       {
         order: tasks.order[slot]!,
         tag: tasks.tag[slot]!,
+        slot,
         mailbox: mailboxes.name(tasks.mailbox[slot]!),
         type: types.text(tasks.type[slot]!),
         accepted: tasks.accepted[slot]!,

@@ -7,6 +7,7 @@ const MIN_ENTRIES = 64;
 const ENTRY_GROWTH = 1.25;
 const ID_BYTES = 16;
 const RING_RECORD_BYTES = ID_BYTES + 1;
+const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /**
  * The task ids that a shard knows: those of its live tasks, and the last `capacity` accepted ones.
@@ -18,7 +19,7 @@ const RING_RECORD_BYTES = ID_BYTES + 1;
  * entry is used again.
  *
  * All is in typed arrays, which grow with use and don't shrink: 22 bytes per entry (28 right after
- * growing), 5 to 11 in the hash table and 4 to 8 in the ring: at most 47 bytes per id, counting the
+ * growing), 11 to 21 in the hash table and 4 to 8 in the ring: at most 60 bytes per id, counting the
  * most ids that were ever known at a time.
  */
 export class Dedup {
@@ -38,8 +39,8 @@ export class Dedup {
   private free = NOT_LIVE;
   private count = 0;
 
-  /** Open addressing by id: entry + 1, or 0. */
-  private table = new Uint32Array(2 * MIN_ENTRIES);
+  /** Open addressing by id: entry + 1, or 0; then the fold of the id, so that probing reads nothing else. */
+  private table = new Uint32Array(4 * MIN_ENTRIES);
   private mask = 2 * MIN_ENTRIES - 1;
 
   /** Entries in the order of acceptance, from `oldest` on. It wraps only once it has grown fully. */
@@ -69,7 +70,7 @@ export class Dedup {
 
   /** The entry of an id, or -1 if it is not known. */
   find(a: number, b: number, c: number, d: number): number {
-    return this.table[this.cell(a, b, c, d)]! - 1;
+    return this.table[2 * this.cell(a, b, c, d)]! - 1;
   }
 
   /**
@@ -79,6 +80,18 @@ export class Dedup {
   accept(a: number, b: number, c: number, d: number, slot: number): number {
     const entry = this.adopt(a, b, c, d, slot);
     if (this.inRing[entry] === 0) this.enter(entry);
+    return entry;
+  }
+
+  /**
+   * {@link accept} of an id that was not known, to be made live by {@link move}; -1 if it was known, and
+   * nothing has changed.
+   */
+  admit(a: number, b: number, c: number, d: number): number {
+    const before = this.count;
+    const entry = this.intern(a, b, c, d);
+    if (this.count === before) return -1;
+    this.enter(entry);
     return entry;
   }
 
@@ -126,14 +139,15 @@ export class Dedup {
   exportRing(): Uint8Array {
     const count = this.ringSize;
     const bytes = new Uint8Array(count * RING_RECORD_BYTES);
-    const view = new DataView(bytes.buffer);
+    const words = new Uint32Array(bytes.buffer, 0, count * 4);
     for (let index = 0; index < count; index++) {
-      const entry = this.ring[(this.oldest + index) % this.ring.length]!;
-      for (let word = 0; word < 4; word++) {
-        view.setUint32(index * ID_BYTES + word * 4, this.ids[4 * entry + word]!, true);
-      }
+      let at = this.oldest + index;
+      if (at >= this.ring.length) at -= this.ring.length;
+      const entry = this.ring[at]!;
+      for (let word = 0; word < 4; word++) words[index * 4 + word] = this.ids[4 * entry + word]!;
       bytes[count * ID_BYTES + index] = this.outcomes[entry]!;
     }
+    if (!LITTLE_ENDIAN) Buffer.from(bytes.buffer, 0, count * ID_BYTES).swap32();
     return bytes;
   }
 
@@ -201,7 +215,7 @@ export class Dedup {
   /** The entry of an id, which is made if the id is not known. */
   private intern(a: number, b: number, c: number, d: number): number {
     const cell = this.cell(a, b, c, d);
-    const known = this.table[cell]!;
+    const known = this.table[2 * cell]!;
     if (known !== 0) return known - 1;
 
     const entry = this.takeEntry();
@@ -213,9 +227,10 @@ export class Dedup {
     this.slots[entry] = NOT_LIVE;
     this.outcomes[entry] = 0;
     this.inRing[entry] = 0;
-    this.table[cell] = entry + 1;
+    this.table[2 * cell] = entry + 1;
+    this.table[2 * cell + 1] = fold(a, b, c, d);
     this.count++;
-    if (this.count * 4 > this.table.length * 3) this.growTable();
+    if (this.count * 4 > this.mask * 3) this.growTable();
     return entry;
   }
 
@@ -239,15 +254,18 @@ export class Dedup {
   private forget(entry: number): void {
     const table = this.table;
     const mask = this.mask;
-    let hole = this.home(entry);
-    while (table[hole] !== entry + 1) hole = (hole + 1) & mask;
-    for (let cell = (hole + 1) & mask; table[cell] !== 0; cell = (cell + 1) & mask) {
+    const ids = this.ids;
+    const at = 4 * entry;
+    let hole = fold(ids[at]!, ids[at + 1]!, ids[at + 2]!, ids[at + 3]!) & mask;
+    while (table[2 * hole] !== entry + 1) hole = (hole + 1) & mask;
+    for (let cell = (hole + 1) & mask; table[2 * cell] !== 0; cell = (cell + 1) & mask) {
       // An entry may move back into the hole unless its probing starts behind the hole.
-      if (((cell - this.home(table[cell]! - 1)) & mask) < ((cell - hole) & mask)) continue;
-      table[hole] = table[cell]!;
+      if (((cell - table[2 * cell + 1]!) & mask) < ((cell - hole) & mask)) continue;
+      table[2 * hole] = table[2 * cell]!;
+      table[2 * hole + 1] = table[2 * cell + 1]!;
       hole = cell;
     }
-    table[hole] = 0;
+    table[2 * hole] = 0;
     this.slots[entry] = this.free;
     this.free = entry;
     this.count--;
@@ -257,12 +275,13 @@ export class Dedup {
     const former = this.table;
     const table = new Uint32Array(2 * former.length);
     this.table = table;
-    this.mask = table.length - 1;
-    for (const stored of former) {
-      if (stored === 0) continue;
-      let cell = this.home(stored - 1);
-      while (table[cell] !== 0) cell = (cell + 1) & this.mask;
-      table[cell] = stored;
+    this.mask = table.length / 2 - 1;
+    for (let from = 0; from < former.length; from += 2) {
+      if (former[from] === 0) continue;
+      let cell = former[from + 1]! & this.mask;
+      while (table[2 * cell] !== 0) cell = (cell + 1) & this.mask;
+      table[2 * cell] = former[from]!;
+      table[2 * cell + 1] = former[from + 1]!;
     }
   }
 
@@ -271,28 +290,23 @@ export class Dedup {
     const table = this.table;
     const ids = this.ids;
     const mask = this.mask;
-    let cell = fold(a, b, c, d) & mask;
+    const wanted = fold(a, b, c, d);
+    let cell = wanted & mask;
     for (; ; cell = (cell + 1) & mask) {
-      const stored = table[cell]!;
+      const stored = table[2 * cell]!;
       if (stored === 0) return cell;
+      if (table[2 * cell + 1] !== wanted) continue;
       const at = 4 * (stored - 1);
       if (((ids[at]! ^ a) | (ids[at + 1]! ^ b) | (ids[at + 2]! ^ c) | (ids[at + 3]! ^ d)) === 0) {
         return cell;
       }
     }
   }
-
-  /** The cell where probing for a known entry starts. */
-  private home(entry: number): number {
-    const ids = this.ids;
-    const at = 4 * entry;
-    return fold(ids[at]!, ids[at + 1]!, ids[at + 2]!, ids[at + 3]!) & this.mask;
-  }
 }
 
 /** Ids are hashes already, so it suffices that every word has a say. */
 function fold(a: number, b: number, c: number, d: number): number {
-  return a ^ b ^ c ^ d;
+  return (a ^ b ^ c ^ d) >>> 0;
 }
 
 function grown<T extends Uint32Array | Uint8Array>(array: T, length: number): T {

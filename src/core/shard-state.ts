@@ -96,10 +96,11 @@ export class ShardState {
 
   /** Adds a task, unless its id is known: then `NONE`, and nothing has changed. */
   enqueue(arrival: Arrival): number {
-    const { a, b, c, d } = arrival;
-    if (this.dedup.find(a, b, c, d) >= 0) return NONE;
+    const entry = this.dedup.admit(arrival.a, arrival.b, arrival.c, arrival.d);
+    if (entry < 0) return NONE;
     const slot = this.insert(arrival);
-    this.tasks.entry[slot] = this.dedup.accept(a, b, c, d, slot);
+    this.tasks.entry[slot] = entry;
+    this.dedup.move(entry, slot);
     return slot;
   }
 
@@ -166,9 +167,10 @@ export class ShardState {
     this.leaseCount[session]!++;
   }
 
-  /** The task is in its mailbox again, not to be delivered before that time. */
-  release(slot: number, notBefore: number, counts: boolean): void {
+  /** The task is in its mailbox again after so many deliveries, not to be delivered before that time. */
+  release(slot: number, deliveries: number, notBefore: number, counts: boolean): void {
     this.unlease(slot);
+    this.tasks.deliveries[slot] = deliveries;
     this.tasks.notBefore[slot] = notBefore;
     if (counts && this.tasks.attempts[slot]! < 255) this.tasks.attempts[slot]!++;
   }
@@ -186,9 +188,10 @@ export class ShardState {
   }
 
   /** The task becomes a dead letter in `dead:<mailbox>`. */
-  kill(slot: number, death: Death, counts: boolean): void {
+  kill(slot: number, deliveries: number, death: Death, counts: boolean): void {
     const { tasks } = this;
     this.unlease(slot);
+    tasks.deliveries[slot] = deliveries;
     if (counts && tasks.attempts[slot]! < 255) tasks.attempts[slot]!++;
     this.rehome(slot, `dead:${this.mailboxes.name(tasks.mailbox[slot]!)}`);
     tasks.state[slot] = State.dead;

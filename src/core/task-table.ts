@@ -117,6 +117,14 @@ export class TaskTable {
     return slot >= 0 && this.tag[slot] === tag ? slot : NONE;
   }
 
+  /** {@link find}, looking first at the slot where the task was. */
+  locate(order: number, tag: number, slot: number): number {
+    if (slot < this.fresh && this.order[slot] === order && this.tag[slot] === tag && this.state[slot] !== State.free) {
+      return slot;
+    }
+    return this.find(order, tag);
+  }
+
   /** Slots in use, in no useful order. */
   *slots(): Generator<number> {
     for (let slot = 0; slot < this.fresh; slot++) if (this.state[slot] !== State.free) yield slot;

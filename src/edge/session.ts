@@ -13,7 +13,7 @@ import type { RegisteredSession } from '../broker/sessions.ts';
 import { Ticket } from '../broker/ticket.ts';
 import type { ClientFrameVisitor, Ranges } from '../wire/client-frame.ts';
 import { SettlementScan, Verdict } from '../wire/client-frame.ts';
-import { ByteWriter, textOf } from '../wire/bytes.ts';
+import { textOf } from '../wire/bytes.ts';
 import type {
   AssignedId,
   Attach,
@@ -30,8 +30,8 @@ import type {
 } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Durability } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { AssignedIdSchema, CancelOutcome, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
-import type { DeliveredLease } from '../wire/server-frame.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import { refusalOf } from '../wire/status.ts';
@@ -92,7 +92,6 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private readonly hosted = new Map<string, number>();
   private readonly lease = new Lease();
   private readonly scan = new SettlementScan();
-  private readonly scratch = new ByteWriter(LEASE_BYTES);
   private inFlightCount = 0;
   private inFlightHash = 0;
   private mismatches = 0;
@@ -231,7 +230,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
 
   deliver(
     consumer: Consumer,
-    lease: DeliveredLease | undefined,
+    lease: LeaseName | undefined,
     attempt: number,
     acceptedMs: number,
     isResult: boolean,
@@ -253,7 +252,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.inFlightHash ^= hash;
   }
 
-  abort(lease: DeliveredLease, reason: string): void {
+  abort(lease: LeaseName, reason: string): void {
     this.out.control({ abort: [{ lease: this.leaseBytes(lease), reason }] });
     this.schedule();
   }
@@ -300,7 +299,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.attachments.delete(attachment);
     for (const consumer of known.consumers) {
       this.starving.delete(consumer);
-      this.ownerOf(consumer).detach(consumer);
+      this.broker.ownerOf(known.mailbox).detach(consumer);
     }
     this.unhost(known.spec.agent);
   }
@@ -336,14 +335,17 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       else this.out.control({ settleAck: [{ batch: BigInt(batch), refused: refused.map(({ index, error }) => refusalOf(index, error)) }] });
       this.schedule();
     });
-    const settled = (): void => ticket.done(1);
+    const now = this.options.clock.now();
+    const taken = new Map<Owner, number>();
     for (let index = 0; index < settlements.count; index++) {
       try {
-        this.settleOne(bytes, settlements.start(index), settlements.end(index), settled);
+        const owner = this.settleOne(bytes, settlements.start(index), settlements.end(index), now);
+        taken.set(owner, (taken.get(owner) ?? 0) + 1);
       } catch (error) {
         ticket.refuse(index, toHubError(error));
       }
     }
+    for (const [owner, count] of taken) owner.settled(() => ticket.done(count));
   }
 
   extend(extend: Extend): void {
@@ -452,25 +454,27 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     else this.hosted.delete(agent);
   }
 
-  private settleOne(bytes: Uint8Array, start: number, end: number, settled: () => void): void {
+  private settleOne(bytes: Uint8Array, start: number, end: number, now: number): Owner {
     const { scan, lease } = this;
     scan.read(bytes, start, end);
     lease.read(bytes, scan.leaseStart, scan.leaseEnd);
     const owner = this.owner();
+    owner.settling(now);
     if (scan.verdict === Verdict.completed) {
       if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
         throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
       }
-      owner.complete(lease, this.session, answerIn(bytes, scan), settled);
+      owner.complete(lease, this.session, answerIn(bytes, scan));
     } else if (scan.verdict === Verdict.failed) {
       const error = textOf(bytes, scan.errorStart, scan.errorEnd);
-      owner.fail(lease, this.session, error, scan.retryable, scan.retryAfterMs, settled);
-    } else owner.giveBack(lease, this.session, settled);
+      owner.fail(lease, this.session, error, scan.retryable, scan.retryAfterMs);
+    } else owner.giveBack(lease, this.session);
+    return owner;
   }
 
   /** Compares what the client holds with what the owners say. */
   private reconcile(leases: readonly Uint8Array[], before: number): void {
-    const byShard = new Map<number, DeliveredLease[]>();
+    const byShard = new Map<number, LeaseName[]>();
     for (const bytes of leases) {
       try {
         this.readLease(bytes);
@@ -479,10 +483,10 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
         this.abortBytes(bytes, 'it is no lease of this broker');
         continue;
       }
-      const { shard, order, tag, delivery, epoch } = this.lease;
+      const { shard, order, tag, delivery, epoch, slot } = this.lease;
       const list = byShard.get(shard);
-      if (list) list.push({ shard, order, tag, delivery, epoch });
-      else byShard.set(shard, [{ shard, order, tag, delivery, epoch }]);
+      if (list) list.push({ shard, order, tag, delivery, epoch, slot });
+      else byShard.set(shard, [{ shard, order, tag, delivery, epoch, slot }]);
     }
     if (before === Infinity) {
       this.inFlightCount = 0;
@@ -512,9 +516,10 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     return this.broker.ownerOf(this.attachments.get(consumer.spec.number)?.mailbox ?? '');
   }
 
-  private leaseBytes(lease: DeliveredLease): Buffer {
-    writeLease(this.scratch, lease.shard, lease.order, lease.tag, lease.delivery, lease.epoch);
-    return this.scratch.take();
+  private leaseBytes(lease: LeaseName): Buffer {
+    const bytes = Buffer.alloc(LEASE_BYTES);
+    writeLease(bytes, 0, lease);
+    return bytes;
   }
 
   private abortBytes(lease: Uint8Array, reason: string): void {

@@ -24,6 +24,19 @@ export class ByteWriter {
     this.view = new DataView(larger.buffer, larger.byteOffset, larger.length);
   }
 
+  /** Makes room for `bytes` that the caller then writes into {@link target} itself; answers where. */
+  claim(bytes: number): number {
+    this.room(bytes);
+    const at = this.length;
+    this.length += bytes;
+    return at;
+  }
+
+  /** Where claimed bytes are written; valid until the next claim or write. */
+  get target(): Buffer {
+    return this.buffer;
+  }
+
   u8(value: number): void {
     this.room(1);
     this.buffer[this.length++] = value;

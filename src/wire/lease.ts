@@ -1,12 +1,12 @@
 import { orderOf, RECORD_TASKS } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
-import type { ByteWriter } from './bytes.ts';
 
 /**
  * The name of a lease, opaque to clients:
- * `u16 shard | u16 index | u32 tag | u48 sequence | u16 delivery | u32 epoch`, little-endian.
+ * `u16 shard | u16 index | u32 tag | u48 sequence | u16 delivery | u32 epoch | u32 slot`, little-endian.
+ * The slot only says where the broker that issued it may look first.
  */
-export const LEASE_BYTES = 20;
+export const LEASE_BYTES = 24;
 
 /** A lease as it was read. One object is filled again and again. */
 export class Lease {
@@ -16,39 +16,44 @@ export class Lease {
   /** Which delivery of the task it is, from 1. */
   delivery = 0;
   epoch = 0;
+  slot = 0;
 
   /** Reads the lease in `bytes[start, end)`. Throws HubError `invalid` if it can't be one. */
   read(bytes: Uint8Array, start: number, end: number): void {
     if (end - start !== LEASE_BYTES) {
-      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, {
-        field: 'lease',
-      });
+      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, { field: 'lease' });
     }
-    this.shard = bytes[start]! | (bytes[start + 1]! << 8);
+    this.shard = half(bytes, start);
     this.tag = word(bytes, start + 4);
-    const sequence =
-      word(bytes, start + 8) + (bytes[start + 12]! | (bytes[start + 13]! << 8)) * 0x1_0000_0000;
-    this.order = orderOf(sequence, bytes[start + 2]! | (bytes[start + 3]! << 8));
-    this.delivery = bytes[start + 14]! | (bytes[start + 15]! << 8);
+    const sequence = word(bytes, start + 8) + half(bytes, start + 12) * 0x1_0000_0000;
+    this.order = orderOf(sequence, half(bytes, start + 2));
+    this.delivery = half(bytes, start + 14);
     this.epoch = word(bytes, start + 16);
+    this.slot = word(bytes, start + 20);
   }
 }
 
-/** Writes a lease. */
-export function writeLease(
-  writer: ByteWriter,
-  shard: number,
-  order: number,
-  tag: number,
-  delivery: number,
-  epoch: number,
-): void {
-  writer.u16(shard);
-  writer.u16(order % RECORD_TASKS);
-  writer.u32(tag);
-  writer.u48(Math.floor(order / RECORD_TASKS));
-  writer.u16(delivery);
-  writer.u32(epoch);
+/** What names a lease. */
+export interface LeaseName {
+  readonly shard: number;
+  readonly order: number;
+  readonly tag: number;
+  readonly delivery: number;
+  readonly epoch: number;
+  readonly slot: number;
+}
+
+/** Writes a lease into `bytes` at `at`. */
+export function writeLease(bytes: Uint8Array, at: number, lease: LeaseName): void {
+  const sequence = Math.floor(lease.order / RECORD_TASKS);
+  setHalf(bytes, at, lease.shard);
+  setHalf(bytes, at + 2, lease.order % RECORD_TASKS);
+  setWord(bytes, at + 4, lease.tag);
+  setWord(bytes, at + 8, sequence);
+  setHalf(bytes, at + 12, sequence / 0x1_0000_0000);
+  setHalf(bytes, at + 14, lease.delivery);
+  setWord(bytes, at + 16, lease.epoch);
+  setWord(bytes, at + 20, lease.slot);
 }
 
 /** The lease's part in `Heartbeat.hash`: its first four words, combined by exclusive or. */
@@ -66,6 +71,22 @@ export function leaseHashOf(bytes: Uint8Array, start: number): number {
   return hash >>> 0;
 }
 
+function half(bytes: Uint8Array, at: number): number {
+  return bytes[at]! | (bytes[at + 1]! << 8);
+}
+
 function word(bytes: Uint8Array, at: number): number {
   return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
+}
+
+function setHalf(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+}
+
+function setWord(bytes: Uint8Array, at: number, value: number): void {
+  bytes[at] = value;
+  bytes[at + 1] = value >>> 8;
+  bytes[at + 2] = value >>> 16;
+  bytes[at + 3] = value >>> 24;
 }

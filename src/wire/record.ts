@@ -333,6 +333,7 @@ export interface Posting {
 export interface CopiedTask {
   readonly order: number;
   readonly tag: number;
+  readonly slot: number;
   readonly mailbox: string;
   readonly type: string;
   readonly accepted: number;
@@ -347,16 +348,19 @@ export interface CopiedTask {
   readonly death: { readonly reason: DeathReason; readonly error: string; readonly at: number } | undefined;
 }
 
-/** What owners decide. A task is named by its order and tag. */
+/**
+ * What owners decide. A task is named by its order and tag; the slot says where the owner that wrote
+ * it had the task, which spares a look-up when it still has it there.
+ */
 export interface OwnerOperations {
-  lease(session: string, order: number, tag: number): void;
+  lease(session: string, order: number, tag: number, slot: number): void;
   /** It has ended; `outcome` as in `agenthub.v1.Outcome`. */
-  finish(order: number, tag: number, outcome: number): void;
+  finish(order: number, tag: number, slot: number, outcome: number): void;
   /** Its id was known already when it came. */
-  drop(order: number, tag: number): void;
-  release(order: number, tag: number, notBefore: number, counts: boolean): void;
-  kill(order: number, tag: number, reason: DeathReason, error: string, counts: boolean): void;
-  revive(order: number, tag: number): void;
+  drop(order: number, tag: number, slot: number): void;
+  release(order: number, tag: number, slot: number, deliveries: number, notBefore: number, counts: boolean): void;
+  kill(order: number, tag: number, slot: number, deliveries: number, reason: DeathReason, error: string, counts: boolean): void;
+  revive(order: number, tag: number, slot: number): void;
   /** One copy of the entry for each mailbox; they are the tasks 0… of this record. */
   fanout(mailboxes: readonly string[], type: string, entry: Uint8Array): void;
   copy(task: CopiedTask, entry: Uint8Array): void;
@@ -364,10 +368,13 @@ export interface OwnerOperations {
   forwarded(destination: number, upTo: number): void;
   /** It was delivered through a service without acknowledgements; a result may come. */
   expect(id: string, mailbox: string, type: string, requester: string): void;
-  /** That result has come. */
-  resolved(id: string): void;
+  /** A result has come for a task that {@link expect} told of: with that outcome it has ended. */
+  resolved(id: string, mailbox: string, outcome: number): void;
   checkpoint(checkpoint: Uint8Array): void;
 }
+
+/** `u48 sequence | u16 index | u32 tag | u32 slot`: the name of a task in an operation. */
+const REFERENCE_BYTES = 16;
 
 const Op = {
   lease: 1,
@@ -424,45 +431,47 @@ export class OwnerRecordWriter implements OwnerOperations {
     return record;
   }
 
-  lease(session: string, order: number, tag: number): void {
+  lease(session: string, order: number, tag: number, slot: number): void {
     if (this.run(Op.lease, session)) {
       writeSession(this.writer, session);
       this.count();
     }
-    this.reference(order, tag);
+    this.reference(order, tag, slot);
   }
 
-  finish(order: number, tag: number, outcome: number): void {
+  finish(order: number, tag: number, slot: number, outcome: number): void {
     if (this.run(Op.finish, outcome)) {
       this.writer.u8(outcome);
       this.count();
     }
-    this.reference(order, tag);
+    this.reference(order, tag, slot);
   }
 
-  drop(order: number, tag: number): void {
+  drop(order: number, tag: number, slot: number): void {
     if (this.run(Op.drop, '')) this.count();
-    this.reference(order, tag);
+    this.reference(order, tag, slot);
   }
 
-  release(order: number, tag: number, notBefore: number, counts: boolean): void {
+  release(order: number, tag: number, slot: number, deliveries: number, notBefore: number, counts: boolean): void {
     this.op(Op.release);
-    this.name(order, tag);
+    this.name(order, tag, slot);
+    this.writer.u16(deliveries);
     this.writer.f64(notBefore);
     this.writer.u8(counts ? 1 : 0);
   }
 
-  kill(order: number, tag: number, reason: DeathReason, error: string, counts: boolean): void {
+  kill(order: number, tag: number, slot: number, deliveries: number, reason: DeathReason, error: string, counts: boolean): void {
     this.op(Op.kill);
-    this.name(order, tag);
+    this.name(order, tag, slot);
+    this.writer.u16(deliveries);
     this.writer.u8(DEATHS.indexOf(reason));
     this.writer.text(error);
     this.writer.u8(counts ? 1 : 0);
   }
 
-  revive(order: number, tag: number): void {
+  revive(order: number, tag: number, slot: number): void {
     this.op(Op.revive);
-    this.name(order, tag);
+    this.name(order, tag, slot);
   }
 
   fanout(mailboxes: readonly string[], type: string, entry: Uint8Array): void {
@@ -476,7 +485,7 @@ export class OwnerRecordWriter implements OwnerOperations {
   copy(task: CopiedTask, entry: Uint8Array): void {
     const { writer } = this;
     this.op(Op.copy);
-    this.name(task.order, task.tag);
+    this.name(task.order, task.tag, task.slot);
     writer.text(task.mailbox);
     writer.text(task.type);
     writer.f64(task.accepted);
@@ -517,9 +526,11 @@ export class OwnerRecordWriter implements OwnerOperations {
     this.writer.text(requester);
   }
 
-  resolved(id: string): void {
+  resolved(id: string, mailbox: string, outcome: number): void {
     this.op(Op.resolved);
     this.writer.text(id);
+    this.writer.text(mailbox);
+    this.writer.u8(outcome);
   }
 
   checkpoint(checkpoint: Uint8Array): void {
@@ -563,15 +574,24 @@ export class OwnerRecordWriter implements OwnerOperations {
     this.writer.u32(0);
   }
 
-  private reference(order: number, tag: number): void {
-    this.name(order, tag);
+  private reference(order: number, tag: number, slot: number): void {
+    this.name(order, tag, slot);
     this.writer.setU32(this.runAt, ++this.runCount);
   }
 
-  private name(order: number, tag: number): void {
-    this.writer.u48(Math.floor(order / RECORD_TASKS));
-    this.writer.u16(order % RECORD_TASKS);
-    this.writer.u32(tag);
+  private name(order: number, tag: number, slot: number): void {
+    const at = this.writer.claim(REFERENCE_BYTES);
+    const view = this.writer.target;
+    const sequence = Math.floor(order / RECORD_TASKS);
+    const high = Math.floor(sequence / 0x1_0000_0000);
+    const index = order % RECORD_TASKS;
+    putWord(view, at, sequence);
+    view[at + 4] = high;
+    view[at + 5] = high >>> 8;
+    view[at + 6] = index;
+    view[at + 7] = index >>> 8;
+    putWord(view, at + 8, tag);
+    putWord(view, at + 12, slot);
   }
 }
 
@@ -607,25 +627,25 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
     switch (code) {
       case Op.lease: {
         const session = sessionOf(reader.u32(), reader.u32());
-        for (let left = reader.u32(); left > 0; left--) to.lease(session, order(), reader.u32());
+        for (let left = reader.u32(); left > 0; left--) to.lease(session, order(), reader.u32(), reader.u32());
         break;
       }
       case Op.finish: {
         const outcome = reader.u8();
-        for (let left = reader.u32(); left > 0; left--) to.finish(order(), reader.u32(), outcome);
+        for (let left = reader.u32(); left > 0; left--) to.finish(order(), reader.u32(), reader.u32(), outcome);
         break;
       }
       case Op.drop:
-        for (let left = reader.u32(); left > 0; left--) to.drop(order(), reader.u32());
+        for (let left = reader.u32(); left > 0; left--) to.drop(order(), reader.u32(), reader.u32());
         break;
       case Op.release:
-        to.release(order(), reader.u32(), reader.f64(), reader.u8() === 1);
+        to.release(order(), reader.u32(), reader.u32(), reader.u16(), reader.f64(), reader.u8() === 1);
         break;
       case Op.kill:
-        to.kill(order(), reader.u32(), DEATHS[reader.u8()]!, reader.text(), reader.u8() === 1);
+        to.kill(order(), reader.u32(), reader.u32(), reader.u16(), DEATHS[reader.u8()]!, reader.text(), reader.u8() === 1);
         break;
       case Op.revive:
-        to.revive(order(), reader.u32());
+        to.revive(order(), reader.u32(), reader.u32());
         break;
       case Op.fanout: {
         const mailboxes: string[] = [];
@@ -637,6 +657,7 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
         const task = {
           order: order(),
           tag: reader.u32(),
+          slot: reader.u32(),
           mailbox: reader.text(),
           type: reader.text(),
           accepted: reader.f64(),
@@ -669,7 +690,7 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
         to.expect(reader.text(), reader.text(), reader.text(), reader.text());
         break;
       case Op.resolved:
-        to.resolved(reader.text());
+        to.resolved(reader.text(), reader.text(), reader.u8());
         break;
       case Op.checkpoint:
         to.checkpoint(reader.take(reader.u32()));
@@ -681,4 +702,11 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
         );
     }
   }
+}
+
+function putWord(out: Uint8Array, at: number, value: number): void {
+  out[at] = value;
+  out[at + 1] = value >>> 8;
+  out[at + 2] = value >>> 16;
+  out[at + 3] = value >>> 24;
 }

@@ -118,7 +118,9 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
   messageDesc(file_agenthub_v1_session, 1);
 
 /**
- * Subscribes the session to a mailbox. An attachment survives reconnects of its session.
+ * Subscribes the session to a mailbox. A client sends all its attachments again in the first frame
+ * after a reconnect: those that are still there stay as they are, and the broker may have been
+ * restarted in between.
  *
  * @generated from message agenthub.v1.Attach
  */
@@ -327,7 +329,7 @@ export type Delivery = Message<"agenthub.v1.Delivery"> & {
   attachment: number;
 
   /**
-   * The lease: 20 opaque bytes that settle it. Empty for copies to listeners.
+   * The lease: 24 opaque bytes that settle it. Empty for copies to listeners.
    *
    * @generated from field: bytes lease = 2;
    */
@@ -704,8 +706,8 @@ export type Heartbeat = Message<"agenthub.v1.Heartbeat"> & {
   inFlight: number;
 
   /**
-   * All 32-bit words (little-endian) of all those leases, combined by exclusive or. If the broker
-   * counts otherwise twice in a row, it asks for the list.
+   * The first four 32-bit words (little-endian) of all those leases, combined by exclusive or. If the
+   * broker counts otherwise twice in a row, it asks for the list.
    *
    * @generated from field: fixed32 hash = 2;
    */
