@@ -1,4 +1,3 @@
-import type { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Answer } from '../wire/client-batch.ts';
 import type { Attachment } from './attachments.ts';
@@ -76,10 +75,7 @@ export class BatchWorker implements Receiver {
     // Seen by `delivery.held`.
   }
 
-  lost(error: HubError): void {
-    this.logger.error(
-      { mailbox: this.mailbox, code: error.code },
-      `nothing will come any more: ${error.message}`,
-    );
+  lost(): void {
+    // The log and the state of the connection say it.
   }
 }

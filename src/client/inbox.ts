@@ -111,7 +111,9 @@ export class Inbox implements Receiver {
     this.attached = undefined;
     for (const { reject } of this.expected.values()) reject(error);
     this.expected.clear();
-    for (const reader of [...this.resultReaders, ...this.progressReaders]) reader.stop(error);
+    // Who has closed the connection does not need to hear that it is closed.
+    const why = error.code === 'cancelled' ? undefined : error;
+    for (const reader of [...this.resultReaders, ...this.progressReaders]) reader.stop(why);
   }
 
   private arrived(delivery: Delivery): void {

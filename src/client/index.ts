@@ -24,3 +24,6 @@ export type { Listener } from './listener.ts';
 export { PermanentError, RetryLater, TaskFailedError } from './failures.ts';
 export { HubError } from '../std/errors.ts';
 export type { ErrorCode } from '../std/errors.ts';
+/** Descriptors of the services, for `hub.call`. */
+export { Admin } from '../wire/gen/agenthub/v1/admin_pb.ts';
+export { Broker } from '../wire/gen/agenthub/v1/broker_pb.ts';

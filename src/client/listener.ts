@@ -1,4 +1,3 @@
-import type { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { TaskReader } from '../wire/task.ts';
 import type { Attachment } from './attachments.ts';
@@ -49,10 +48,7 @@ export class Listener implements Receiver {
     // It holds nothing.
   }
 
-  lost(error: HubError): void {
-    this.logger.error(
-      { mailbox: this.mailbox, code: error.code },
-      `nothing will come any more: ${error.message}`,
-    );
+  lost(): void {
+    // The log and the state of the connection say it.
   }
 }
