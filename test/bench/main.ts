@@ -3,8 +3,12 @@ import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { crowd } from './measure/crowd.ts';
+import { growth } from './measure/growth.ts';
 import { latency } from './measure/latency.ts';
+import { memory } from './measure/memory.ts';
 import { native } from './measure/native.ts';
+import { rate } from './measure/rate.ts';
 import type { Circumstances, Report, Target } from './report.ts';
 import { page, targets } from './report.ts';
 import { Rig } from './rig.ts';
@@ -16,6 +20,10 @@ const MEASUREMENTS: Readonly<
 > = {
   native: { title: 'Throughput of native sessions', run: native },
   latency: { title: 'Latency of one task', run: latency },
+  rate: { title: 'Latency under load', run: rate },
+  memory: { title: 'Memory', run: memory },
+  crowd: { title: 'Very many agents and tasks', run: crowd },
+  growth: { title: 'Cost by number of agents and tasks', run: growth },
 };
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

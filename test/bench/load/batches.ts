@@ -21,11 +21,15 @@ export interface BatchLoad extends Span {
   readonly spread: 'batch' | 'task';
   /** Whether the tasks have a requester, who receives and acknowledges a result of each. */
   readonly results: boolean;
+  /** Sessions that the worker's mailboxes are shared out to. Default 1. */
+  readonly workers?: number;
+  /** The number of the first task; ids of one broker must not repeat. Default 0. */
+  readonly first?: number;
 }
 
 /** Loads a broker by prepared frames: what the two clients do beside gRPC is as good as nothing. */
 export async function nativeLoad(load: BatchLoad): Promise<Done> {
-  const { port, mailboxes, batch, outstanding, results } = load;
+  const { port, mailboxes, batch, outstanding, results, first = 0 } = load;
   const meter = new Meter(load);
   let sent = 0;
   let completed = 0;
@@ -33,7 +37,7 @@ export async function nativeLoad(load: BatchLoad): Promise<Done> {
   const pump = (): void => {
     while (!meter.over && sent - completed < outstanding * batch) {
       const template = templates[(sent / batch) % templates.length]!;
-      publisher.write(template.frame(sent / batch + 1, sent));
+      publisher.write(template.frame(sent / batch + 1, first + sent));
       sent += batch;
     }
   };
@@ -42,15 +46,29 @@ export async function nativeLoad(load: BatchLoad): Promise<Done> {
     meter.add(tasks);
     pump();
   };
-  const worker = settling(port, results ? () => {} : ended);
   const publisher = settling(port, ended);
-  await worker.open(mailboxes);
+  const workers = await work(load, results ? () => {} : ended);
   await publisher.open(results ? mailboxes.map((mailbox) => `reply:${requesterOf(mailbox)}`) : []);
   pump();
   const done = await meter.done;
-  worker.close();
+  for (const worker of workers) worker.close();
   publisher.close();
   return done;
+}
+
+/** Sessions that complete whatever comes to the mailboxes. */
+async function work(
+  { port, mailboxes, workers = 1 }: BatchLoad,
+  ended: (tasks: number) => void,
+): Promise<FrameSession[]> {
+  const sessions: FrameSession[] = [];
+  const share = Math.ceil(mailboxes.length / workers);
+  for (let from = 0; from < mailboxes.length; from += share) {
+    const session = settling(port, ended);
+    await session.open(mailboxes.slice(from, from + share));
+    sessions.push(session);
+  }
+  return sessions;
 }
 
 /** A session that completes whatever it gets, and says how many when that is acknowledged. */
@@ -148,8 +166,11 @@ export async function sdkLoad(load: BatchLoad): Promise<Done> {
 /** What a task has beside its payload when the SDK has made its id. */
 const SDK_ENVELOPE_BYTES = 48;
 
+/** What decides about the bytes of a load. */
+export type Shape = Pick<BatchLoad, 'batch' | 'taskBytes' | 'mailboxes' | 'spread' | 'results'>;
+
 /** Batches that come in turn. */
-function templatesOf({ batch, taskBytes, mailboxes, spread, results }: BatchLoad): BatchTemplate[] {
+export function templatesOf({ batch, taskBytes, mailboxes, spread, results }: Shape): BatchTemplate[] {
   const shape = (to: readonly string[]): BatchShape => ({
     tasks: batch,
     taskBytes,

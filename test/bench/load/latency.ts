@@ -2,8 +2,9 @@ import { open } from 'node:fs/promises';
 import { closeSync, fdatasyncSync, ftruncateSync, openSync, rmSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { SettleWriter } from '../../../src/wire/client-batch.ts';
+import { MOVE, WORKER } from '../bare/method.ts';
 import { BatchTemplate } from './bytes.ts';
-import { FrameSession } from './stream.ts';
+import { ByteStream, FrameSession } from './stream.ts';
 
 /** One task at a time. */
 export interface PingLoad {
@@ -40,6 +41,32 @@ export async function pingLoad({ port, taskBytes, warm, count }: PingLoad): Prom
   const publisher = new FrameSession(port, {});
   await worker.open(['planner']);
   await publisher.open([]);
+  next();
+  await promise;
+  worker.close();
+  publisher.close();
+  return samples;
+}
+
+/** The same way through the bare peer: a frame to it on one stream, and on the other one the frame that follows. */
+export async function barePingLoad({ port, taskBytes, warm, count }: PingLoad): Promise<number[]> {
+  const frame = Buffer.alloc(taskBytes, 1);
+  const samples: number[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let sent = 0;
+  let at = 0;
+  const next = (): void => {
+    if (sent++ === warm + count) return resolve();
+    at = performance.now();
+    publisher.write(frame);
+  };
+  const worker = new ByteStream(port, MOVE, () => {
+    if (sent > warm) samples.push(performance.now() - at);
+    setImmediate(next);
+  });
+  const publisher = new ByteStream(port, MOVE, () => {});
+  worker.write(WORKER);
+  await new Promise((wait) => setTimeout(wait, 200));
   next();
   await promise;
   worker.close();

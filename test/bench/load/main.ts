@@ -1,9 +1,21 @@
 import { answer } from '../child.ts';
 import { bareLoad, nativeLoad, sdkLoad } from './batches.ts';
-import { flushLoad, pingLoad } from './latency.ts';
+import { attachLoad, fillLoad } from './crowd.ts';
+import { barePingLoad, flushLoad, pingLoad } from './latency.ts';
+import { openLoad } from './open.ts';
 
 /** The maker of the load, in a process of its own. */
-const calls = { nativeLoad, bareLoad, sdkLoad, pingLoad, flushLoad };
+const calls = {
+  nativeLoad,
+  bareLoad,
+  sdkLoad,
+  pingLoad,
+  barePingLoad,
+  flushLoad,
+  openLoad,
+  fillLoad,
+  attachLoad,
+};
 
 /** What this process can be asked. */
 export type LoadCalls = typeof calls;

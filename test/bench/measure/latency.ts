@@ -14,7 +14,8 @@ lives in the same process as the publisher, has its delivery. It is then complet
 the next one follows. With the file log a task is delivered only after it was flushed to the device, so a write of
 ${RECORD_BYTES} bytes with fdatasync, one after the other in the same folder, stands beside it: blocking, which is
 the device and the file system alone; and through Node's thread pool, as a program must do it that goes on serving.
-All take turns; a figure is the median of the turns.
+*Bare grpc-js* is the same way through a peer that does nothing: a message to it on one stream, and one from it on
+another. All take turns; a figure is the median of the turns.
 `;
 
 /** How long one task takes from its publisher to its worker. */
@@ -33,6 +34,13 @@ export async function latency(rig: Rig): Promise<Report> {
       note('write and fdatasync, blocking', blocking);
       note('write and fdatasync, thread pool', pooled);
     });
+    rig.tell(`turn ${turn} of ${turns}: bare grpc-js`);
+    await rig.bare((peer) =>
+      rig.load(async (load) => {
+        const port = await peer.ask('start', { delivery: Buffer.alloc(TASK_BYTES, 1), ack: Buffer.alloc(8) });
+        note('bare grpc-js', await load.ask('barePingLoad', { port, taskBytes: TASK_BYTES, warm, count }));
+      }),
+    );
     for (const log of ['memory', 'file']) {
       rig.tell(`turn ${turn} of ${turns}: ${log} log`);
       await rig.broker({ 'data-log': log }, ({ port }) =>
