@@ -5,11 +5,12 @@ import { Broker } from './broker/broker.ts';
 import type { Config } from './config/schema.ts';
 import { guardListen, Lock } from './edge/auth.ts';
 import { Door } from './edge/calls.ts';
+import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
 import { HttpEdge } from './edge/http.ts';
 import { NativeEdge } from './edge/native.ts';
 import type { Service } from './edge/server.ts';
 import { GrpcEdge } from './edge/server.ts';
-import { LEVEL, Session } from './edge/session.ts';
+import { LEVEL } from './edge/session.ts';
 import { SessionsDoor } from './edge/sessions-door.ts';
 import { BrokerStatus } from './edge/status.ts';
 import { DiskStorage } from './log/disk.ts';
@@ -24,6 +25,7 @@ import type { HubError } from './std/errors.ts';
 import type { Logger } from './std/logger.ts';
 import { systemClock, systemRandom } from './std/system.ts';
 import { Broker as BrokerService } from './wire/gen/agenthub/v1/broker_pb.ts';
+import { EventBus } from './wire/gen/eventbus/eventbus_pb.ts';
 import { serviceDefinition } from './wire/service.ts';
 
 /** Time between an owner's records while it has much to write, in milliseconds. */
@@ -117,8 +119,18 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     },
   });
   const native = new NativeEdge({ broker, clock, door, sessions, describe: () => status.view(LEVEL) });
+  const eventBus = new EventBusEdge({
+    broker,
+    clock,
+    random,
+    metrics,
+    door,
+    taskBytes: config.limits.taskBytes,
+    maxSessions: config.limits.sessions,
+  });
   const services: Service[] = [
     { definition: serviceDefinition(BrokerService, ['connect', 'publish']), implementation: native.implementation() },
+    { definition: serviceDefinition(EventBus, EVENT_BUS_METHODS), implementation: eventBus.implementation() },
   ];
   const grpc = new GrpcEdge(services, {
     ...config.grpc,
@@ -155,7 +167,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   const watchSessions = (): void => {
     watch = clock.after(config.session.heartbeatMs, () => {
       const now = clock.now();
-      for (const session of broker.sessions.values()) if (session instanceof Session) session.checkAlive(now);
+      for (const session of broker.sessions.values()) session.checkAlive(now);
       watchSessions();
     });
   };
@@ -170,14 +182,14 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     broker.drain();
     broker.pause();
     for (const session of broker.sessions.values()) {
-      if (session instanceof Session) session.goAway('the broker is stopping', config.stop.deadlineMs, true);
+      session.goAway('the broker is stopping', config.stop.deadlineMs, true);
     }
     const waiting = (): boolean => broker.leases() > 0 || !broker.settled;
     while (waiting() && broker.sessions.connected > 0 && clock.now() < until) await sleep(STOP_CHECK_MS);
-    for (const session of broker.sessions.values()) if (session instanceof Session) session.handBack();
+    for (const session of broker.sessions.values()) session.handBack();
     while (!broker.settled && clock.now() < until) await sleep(STOP_CHECK_MS);
     watch?.cancel();
-    for (const session of broker.sessions.values()) if (session instanceof Session) session.close();
+    for (const session of broker.sessions.values()) session.close();
     await grpc.close(Math.max(100, Math.min(1000, until - clock.now())));
     broker.stop();
     await log.close();

@@ -1,11 +1,24 @@
 import type { Clock, Timer } from '../std/clock.ts';
+import type { Consumer } from './consumer.ts';
 import type { Sink } from './sink.ts';
 
-/** A session as the registry knows it. */
+/** A session as the registry knows it: of a client, or one stream of a protocol that has no sessions. */
 export interface RegisteredSession extends Sink {
   readonly connected: boolean;
+  /** For people: where the client is. */
+  readonly peer: string;
   /** Agents that it hosts. */
   readonly agents: number;
+  /** What it is attached to. */
+  attached(): Iterable<{ readonly mailbox: string; readonly consumer: Consumer }>;
+  /** Asks the client to reconnect elsewhere, or later. */
+  goAway(reason: string, deadlineMs: number, draining: boolean): void;
+  /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
+  handBack(): void;
+  /** Closes a connection that seems to be dead. */
+  checkAlive(now: number): void;
+  /** Closes the connection after what was said has been sent. */
+  close(): void;
 }
 
 /**

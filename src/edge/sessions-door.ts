@@ -80,7 +80,7 @@ export class SessionsDoor {
       known.connect(transport, hello, true);
       return known;
     }
-    const resumable = hello.sessionId !== '' && broker.sessions.isAlive(hello.sessionId);
+    const resumable = !known && hello.sessionId !== '' && broker.sessions.isAlive(hello.sessionId);
     const session = this.create(resumable ? hello.sessionId : random.token(8), hello);
     session.connect(transport, hello, resumable);
     return session;

@@ -106,13 +106,13 @@ export class Scanner {
 
 /** Refuses text that is not well-formed UTF-8, as protobuf asks of strings. */
 export function checkUtf8(bytes: Uint8Array, start: number, end: number, field: string): void {
-  for (let at = start; at < end; at++) {
-    if (bytes[at]! < 128) continue;
-    if (!isUtf8(bytes.subarray(start, end))) throw malformed(`${field} is not valid UTF-8`, field);
-    return;
-  }
+  // Short texts are mostly ASCII, and looking at them here is cheaper than a call into the runtime.
+  let at = start;
+  if (end - start <= 64) while (at < end && bytes[at]! < 128) at++;
+  if (at < end && !isUtf8(bytes.subarray(start, end))) throw malformed(`${field} is not valid UTF-8`, field);
 }
 
-function malformed(what: string, field?: string): HubError {
+/** The error for bytes that are no protobuf, or not what they should be. */
+export function malformed(what: string, field?: string): HubError {
   return new HubError('invalid', `malformed message: ${what}`, field === undefined ? {} : { field });
 }

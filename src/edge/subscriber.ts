@@ -1,0 +1,171 @@
+import type { ServerWritableStream } from '@grpc/grpc-js';
+import type { Consumer, ConsumerSpec } from '../broker/consumer.ts';
+import type { Owner } from '../broker/owner.ts';
+import type { RegisteredSession } from '../broker/sessions.ts';
+import type { LeaseName } from '../wire/lease.ts';
+import { CreditWindow } from '../core/credit.ts';
+import type { Clock } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
+import { statusOf } from '../wire/status.ts';
+import { joined } from './joined.ts';
+
+/** A stream that takes nothing for this long, in milliseconds, is ended. */
+const STALL_MS = 10_000;
+/** Bytes that wait for a stream at most, or one message. */
+const WAITING_BYTES = 1024 * 1024;
+
+/** What a stream gets of what is delivered in `bytes[start, end)`. */
+export type Translate = (bytes: Uint8Array, start: number, end: number, acceptedMs: number) => Buffer;
+
+/** What of a mailbox a stream wants, and for whom. */
+export type Wanted = Pick<ConsumerSpec, 'agent' | 'types' | 'taskIds'>;
+
+export interface SubscriberOptions {
+  /** 16 hexadecimal digits. */
+  readonly id: string;
+  /** For people: what kind of stream it is. */
+  readonly client: string;
+  readonly call: ServerWritableStream<Buffer, Buffer>;
+  readonly clock: Clock;
+  /** Whether it stands for an agent at work. */
+  readonly works: boolean;
+  /** The stream has ended, by whomever. */
+  readonly ended: () => void;
+}
+
+/**
+ * A server-streamed call of a protocol without acknowledgements, as a sink for copies: what has been
+ * handed to it counts as taken.
+ *
+ * One write is under way at a time, and what comes meanwhile leaves together with the next. How much
+ * may wait follows the speed of the client, because all that is lost if the connection breaks.
+ */
+export class Subscriber implements RegisteredSession {
+  readonly session: string;
+  readonly client: string;
+  readonly peer: string;
+  readonly agents: number;
+  private readonly options: SubscriberOptions;
+  private readonly credit = new CreditWindow({ acknowledged: false });
+  private attachment: { mailbox: string; owner: Owner; consumer: Consumer } | undefined;
+  private translate: Translate | undefined;
+  private waiting: Buffer[] = [];
+  private waitingBytes = 0;
+  /** Messages of the write under way, and since when. */
+  private writing = 0;
+  private writingSince = 0;
+  private starving = false;
+  private open = true;
+
+  constructor(options: SubscriberOptions) {
+    const { call } = options;
+    this.options = options;
+    this.session = options.id;
+    this.client = options.client;
+    this.agents = options.works ? 1 : 0;
+    this.peer = call.getPeer();
+    const gone = (): void => this.gone();
+    call.on('cancelled', gone);
+    call.on('error', gone);
+    call.on('close', gone);
+  }
+
+  get connected(): boolean {
+    return this.open;
+  }
+
+  /** Gets copies of what is in that mailbox, and of what comes from now on. */
+  attach(owner: Owner, mailbox: string, wanted: Wanted, translate: Translate): void {
+    const spec = { ...wanted, attachedAt: this.options.clock.now() };
+    this.translate = translate;
+    const consumer = owner.attach(mailbox, { ...spec, sink: this, number: 1, listener: true, window: 1, maxWindow: 1 });
+    this.attachment = { mailbox, owner, consumer };
+  }
+
+  attached(): Iterable<{ readonly mailbox: string; readonly consumer: Consumer }> {
+    return this.attachment ? [this.attachment] : [];
+  }
+
+  /** Writes a message, or has it wait for the one before. */
+  send(message: Buffer): void {
+    if (!this.open) return;
+    this.waiting.push(message);
+    this.waitingBytes += message.length;
+    if (this.writing === 0) this.write();
+  }
+
+  /** Whether another message may be sent now. */
+  get takesMore(): boolean {
+    return this.open && this.waiting.length + this.writing < this.credit.window && this.waitingBytes < WAITING_BYTES;
+  }
+
+  ready(): boolean {
+    if (!this.takesMore) this.starving = true;
+    return this.takesMore;
+  }
+
+  deliver(
+    _consumer: Consumer,
+    _lease: LeaseName | undefined,
+    _attempt: number,
+    acceptedMs: number,
+    _isResult: boolean,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+  ): void {
+    if (this.translate) this.send(this.translate(bytes, start, end, acceptedMs));
+  }
+
+  /** Nothing is ever leased to it. */
+  leaseEnded(): void {}
+  abort(): void {}
+  handBack(): void {}
+  /** Progress has streams of its own. */
+  tell(): void {}
+  /** Its protocol has no word for that. */
+  goAway(): void {}
+
+  checkAlive(now: number): void {
+    if (this.writing > 0 && now - this.writingSince > STALL_MS) {
+      this.end(new HubError('exhausted', `the stream took nothing for ${STALL_MS / 1000} s; subscribe again and read faster`));
+    }
+  }
+
+  close(): void {
+    this.end(new HubError('unavailable', 'the broker has stopped; subscribe again', { retryAfterMs: 1000 }));
+  }
+
+  /** Ends the stream with that status; what is being written still arrives. */
+  end(error: HubError): void {
+    if (this.open) this.options.call.emit('error', statusOf(error));
+  }
+
+  private write(): void {
+    const { call, clock } = this.options;
+    const messages = this.waiting;
+    const since = clock.now();
+    this.waiting = [];
+    this.waitingBytes = 0;
+    this.writing = messages.length;
+    this.writingSince = since;
+    call.write(joined(messages), () => this.written(messages.length, since));
+  }
+
+  private written(count: number, since: number): void {
+    const now = this.options.clock.now();
+    this.writing = 0;
+    if (now > since) this.credit.observe((count * 1000) / (now - since), (now - since) / 1000, now);
+    if (this.waiting.length > 0) this.write();
+    if (!this.starving) return;
+    this.starving = false;
+    if (this.open && this.attachment) this.attachment.owner.resume(this.attachment.consumer);
+  }
+
+  private gone(): void {
+    if (!this.open) return;
+    this.open = false;
+    this.waiting = [];
+    this.options.ended();
+  }
+}
