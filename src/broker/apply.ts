@@ -167,7 +167,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
   }
 
   lease(session: string, order: number, tag: number, hint: number): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     const id = this.state.sessions.acquire(session);
     this.state.lease(slot, id);
@@ -176,21 +176,21 @@ export class Applier implements TasksVisitor, OwnerOperations {
   }
 
   finish(order: number, tag: number, hint: number, outcome: number): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
     this.state.finish(slot, outcome);
   }
 
   drop(order: number, tag: number, hint: number): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
     this.state.drop(slot);
   }
 
   release(order: number, tag: number, hint: number, deliveries: number, notBefore: number, counts: boolean): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.state.release(slot, deliveries, notBefore, counts);
     this.applied.queued(slot);
@@ -205,14 +205,14 @@ export class Applier implements TasksVisitor, OwnerOperations {
     error: string,
     counts: boolean,
   ): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.state.kill(slot, deliveries, { reason, error, at: this.now }, counts);
     this.applied.died(slot);
   }
 
   revive(order: number, tag: number, hint: number): void {
-    const slot = this.state.tasks.locate(order, tag, hint);
+    const slot = this.state.find(order, tag, hint);
     if (slot === NONE || this.state.tasks.state[slot] !== State.dead) return;
     this.applied.ending(slot);
     this.state.revive(slot);
@@ -236,7 +236,6 @@ export class Applier implements TasksVisitor, OwnerOperations {
       const slot = state.enqueue(arrival);
       if (slot !== NONE) {
         this.accepted++;
-        state.batches.note(this.batch, slot);
         this.applied.arrived(slot);
       }
       state.mailboxes.release(arrival.mailbox);
@@ -248,10 +247,9 @@ export class Applier implements TasksVisitor, OwnerOperations {
     const { arrival, state } = this;
     this.openOwnerBatch();
     const offset = bytes.byteOffset - this.bytes.byteOffset;
-    const known = state.tasks.find(task.order, task.tag);
+    const known = state.find(task.order, task.tag);
     if (known !== NONE) {
       state.relocate(known, this.batch, offset);
-      state.batches.note(this.batch, known);
       return;
     }
     this.readEntry(bytes);
@@ -265,7 +263,6 @@ export class Applier implements TasksVisitor, OwnerOperations {
     arrival.mailbox = state.mailboxes.acquire(task.mailbox);
     arrival.type = state.types.acquire(task.type);
     const slot = state.adopt(arrival);
-    state.batches.note(this.batch, slot);
     state.tasks.attempts[slot] = task.attempts;
     state.tasks.deliveries[slot] = task.deliveries;
     if (task.session !== '') {

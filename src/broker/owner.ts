@@ -371,7 +371,7 @@ export class Owner implements Applied {
     const { tasks } = this.state;
     const listed = new Set<number>();
     for (const lease of leases) {
-      const slot = tasks.locate(lease.order, lease.tag, lease.slot);
+      const slot = this.state.find(lease.order, lease.tag, lease.slot);
       if (slot === NONE || this.holds.decided[slot]! >= Decided.returning) stale.push(lease);
       else if (this.delivery(slot) === lease.delivery && this.holderOf(slot) === sink.session) {
         listed.add(slot);
@@ -622,7 +622,7 @@ export class Owner implements Applied {
 
   private open(lease: Lease): number {
     if (this.phase !== 'serving') throw notServing(this.shard);
-    const slot = this.state.tasks.locate(lease.order, lease.tag, lease.slot);
+    const slot = this.state.find(lease.order, lease.tag, lease.slot);
     if (slot === NONE || this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) {
       throw tooLate();
     }

@@ -1,4 +1,4 @@
-import { Kind, NONE, orderOf, State } from '../core/task-table.ts';
+import { Kind, NONE, State } from '../core/task-table.ts';
 import type { Log } from '../log/log.ts';
 import type { Clock } from '../std/clock.ts';
 import type { OwnerRecordWriter } from '../wire/record.ts';
@@ -143,15 +143,10 @@ export class Upkeep {
 
   private *slotsOf(batch: number): Generator<number> {
     const { tasks, batches } = this.owner.state;
-    const noted = batches.noted(batch);
-    if (noted) {
-      for (const slot of noted) if (tasks.state[slot] !== State.free && tasks.batch[slot] === batch) yield slot;
-      return;
-    }
-    const sequence = batches.sequence(batch);
-    for (let index = 0; index < batches.count(batch); index++) {
-      const slot = tasks.at(orderOf(sequence, index));
-      if (slot !== NONE && tasks.batch[slot] === batch) yield slot;
+    const placed = batches.placed(batch);
+    for (let index = 0; index < placed.length; index++) {
+      const slot = placed[index]!;
+      if (slot !== NONE && tasks.state[slot] !== State.free && tasks.batch[slot] === batch) yield slot;
     }
   }
 

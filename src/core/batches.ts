@@ -1,4 +1,4 @@
-import { NONE } from './task-table.ts';
+import { NONE, RECORD_TASKS } from './task-table.ts';
 
 /**
  * The log's records that still hold bytes of a task, by small numbers. The oldest one says how far
@@ -8,9 +8,10 @@ export class Batches {
   private readonly bytesOf: (Uint8Array | undefined)[] = [];
   private readonly sequences: number[] = [];
   private readonly live: number[] = [];
-  private readonly counts: number[] = [];
-  /** Rows of records that are not simple runs of one sequence: copied and fanned-out tasks. */
-  private readonly odd = new Map<number, number[]>();
+  /** Slots of the tasks in a record: by index in a record of tasks, as they came in an owner's record. */
+  private readonly slots: (Uint32Array | number[] | undefined)[] = [];
+  /** Records of tasks by their sequences. */
+  private readonly bySequence = new Map<number, number>();
   private readonly free: number[] = [];
   /** Batches in the order of their sequences; spent ones are skipped when they come to the front. */
   private queue: number[] = [];
@@ -19,23 +20,42 @@ export class Batches {
   /** Bytes that records with at least one live task keep in memory. */
   retainedBytes = 0;
 
-  /** Opens the record of that sequence; tasks are then added with `retain`. */
+  /**
+   * Opens the record of that sequence; tasks are then added with {@link retain} and {@link place}.
+   * `count` is how many tasks a record of tasks has, or 0 for an owner's record.
+   */
   open(sequence: number, bytes: Uint8Array, count: number): number {
     const id = this.free.pop() ?? this.bytesOf.length;
     this.bytesOf[id] = bytes;
     this.sequences[id] = sequence;
     this.live[id] = 1;
-    this.counts[id] = count;
+    this.slots[id] = count > 0 ? new Uint32Array(count).fill(NONE) : [];
+    if (count > 0) this.bySequence.set(sequence, id);
     this.queue.push(id);
     this.retainedBytes += bytes.length;
     return id;
   }
 
-  /** Notes that a row of that record lives in `slot`, where the record is an owner's. */
-  note(id: number, slot: number): void {
-    const slots = this.odd.get(id);
-    if (slots) slots.push(slot);
-    else this.odd.set(id, [slot]);
+  /** Notes where a task of that record is; false if the record is an owner's and its order says nothing. */
+  place(id: number, order: number, slot: number): boolean {
+    const slots = this.slots[id]!;
+    if (Array.isArray(slots)) {
+      slots.push(slot);
+      return false;
+    }
+    slots[order % RECORD_TASKS] = slot;
+    return true;
+  }
+
+  /** Where the task of that record and index was placed, or `NONE`. It may have ended since. */
+  slotAt(sequence: number, index: number): number {
+    const id = this.bySequence.get(sequence);
+    return id === undefined ? NONE : (this.slots[id]![index] ?? NONE);
+  }
+
+  /** All slots that were placed in the record; some may hold other tasks by now. */
+  placed(id: number): ArrayLike<number> {
+    return this.slots[id] ?? [];
   }
 
   retain(id: number): void {
@@ -47,7 +67,8 @@ export class Batches {
     if (--this.live[id]! > 0) return;
     this.retainedBytes -= this.bytesOf[id]!.length;
     this.bytesOf[id] = undefined;
-    this.odd.delete(id);
+    this.slots[id] = undefined;
+    this.bySequence.delete(this.sequences[id]!);
   }
 
   bytes(id: number): Uint8Array {
@@ -58,16 +79,6 @@ export class Batches {
 
   sequence(id: number): number {
     return this.sequences[id]!;
-  }
-
-  /** How many tasks came with the record. */
-  count(id: number): number {
-    return this.counts[id]!;
-  }
-
-  /** The noted slots of an owner's record; `undefined` for a record of tasks. */
-  noted(id: number): readonly number[] | undefined {
-    return this.odd.get(id);
   }
 
   /** The record with the lowest sequence that still holds a task, or `NONE`. */

@@ -117,7 +117,7 @@ export class ReadyQueues {
       if (tasks.state[slot] === State.queued) orders.push(tasks.order[slot]!);
     }
     for (const order of Float64Array.from(orders).sort()) {
-      const slot = tasks.at(order);
+      const slot = this.state.at(order);
       if (isDue(this.state, slot, now)) this.add(slot);
       else later(slot);
     }

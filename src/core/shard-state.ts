@@ -1,10 +1,11 @@
 import { Awaiting } from './awaiting.ts';
 import { Batches } from './batches.ts';
 import { Dedup } from './dedup.ts';
+import { NumberMap } from './identity.ts';
 import { Mailboxes } from './mailboxes.ts';
 import { Names } from './names.ts';
 import { Outbox } from './outbox.ts';
-import { Flag, grown, NONE, State, TaskTable } from './task-table.ts';
+import { Flag, grown, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
 
 /** How a task ended; the numbers are those of `agenthub.v1.Outcome`. */
 export const Outcome = { succeeded: 1, failed: 2, cancelled: 3, expired: 4, delivered: 5 } as const;
@@ -72,6 +73,8 @@ export class ShardState {
   readonly dedup: Dedup;
   readonly awaiting = new Awaiting();
   readonly deaths = new Map<number, Death>();
+  /** Slots of tasks whose bytes do not stand in the record that named them, by order. */
+  private readonly moved = new NumberMap();
   readonly outbox: Outbox;
 
   /** Of the last record that was applied. */
@@ -92,6 +95,23 @@ export class ShardState {
   constructor(shards: number, knownIds?: number) {
     this.outbox = new Outbox(shards);
     this.dedup = new Dedup(knownIds);
+  }
+
+  /** The slot of a task by its order, or `NONE`. */
+  at(order: number): number {
+    const slot = this.batches.slotAt(Math.floor(order / RECORD_TASKS), order % RECORD_TASKS);
+    if (slot !== NONE && this.tasks.holds(slot, order)) return slot;
+    const moved = this.moved.get(order);
+    return moved < 0 ? NONE : moved;
+  }
+
+  /**
+   * The slot of a task by its full name, or `NONE`: a reused sequence never hits another task. `hint` is
+   * the slot where it was when it was named.
+   */
+  find(order: number, tag: number, hint = NONE): number {
+    const slot = this.tasks.holds(hint, order) ? hint : this.at(order);
+    return slot !== NONE && this.tasks.tag[slot] === tag ? slot : NONE;
   }
 
   /** Adds a task, unless its id is known: then `NONE`, and nothing has changed. */
@@ -138,6 +158,7 @@ export class ShardState {
     this.bytes += arrival.length;
     this.types.retain(arrival.type);
     this.batches.retain(arrival.batch);
+    if (!this.batches.place(arrival.batch, arrival.order, slot)) this.moved.set(arrival.order, slot);
     return slot;
   }
 
@@ -214,6 +235,8 @@ export class ShardState {
   relocate(slot: number, batch: number, offset: number): void {
     this.batches.retain(batch);
     this.batches.release(this.tasks.batch[slot]!);
+    this.batches.place(batch, this.tasks.order[slot]!, slot);
+    this.moved.set(this.tasks.order[slot]!, slot);
     this.tasks.batch[slot] = batch;
     this.tasks.offset[slot] = offset;
   }
@@ -252,6 +275,7 @@ export class ShardState {
     this.bytes -= tasks.length[slot]!;
     if (tasks.state[slot] === State.dead) this.deaths.delete(slot);
     this.types.release(tasks.type[slot]!);
+    if (this.moved.size > 0) this.moved.delete(tasks.order[slot]!);
     this.batches.release(tasks.batch[slot]!);
     mailboxes.release(mailbox);
     tasks.give(slot);

@@ -1,5 +1,3 @@
-import { NumberMap } from './identity.ts';
-
 /** No slot, no entry, no session. */
 export const NONE = 0xffffffff;
 
@@ -72,7 +70,6 @@ export class TaskTable {
 
   /** Slots in use. */
   count = 0;
-  private readonly byOrder = new NumberMap();
   private freeHead = NONE;
   private fresh = 0;
 
@@ -91,38 +88,21 @@ export class TaskTable {
       slot = this.fresh++;
     }
     this.order[slot] = order;
-    this.byOrder.set(order, slot);
     this.count++;
     return slot;
   }
 
   /** Gives the slot back. */
   give(slot: number): void {
-    this.byOrder.delete(this.order[slot]!);
     this.state[slot] = State.free;
     this.next[slot] = this.freeHead;
     this.freeHead = slot;
     this.count--;
   }
 
-  /** The slot of a task by its order, or `NONE`. */
-  at(order: number): number {
-    const slot = this.byOrder.get(order);
-    return slot < 0 ? NONE : slot;
-  }
-
-  /** The slot of a task by its full name, or `NONE`: a reused sequence never hits another task. */
-  find(order: number, tag: number): number {
-    const slot = this.byOrder.get(order);
-    return slot >= 0 && this.tag[slot] === tag ? slot : NONE;
-  }
-
-  /** {@link find}, looking first at the slot where the task was. */
-  locate(order: number, tag: number, slot: number): number {
-    if (slot < this.fresh && this.order[slot] === order && this.tag[slot] === tag && this.state[slot] !== State.free) {
-      return slot;
-    }
-    return this.find(order, tag);
+  /** Whether the slot holds the task of that order. */
+  holds(slot: number, order: number): boolean {
+    return slot < this.fresh && this.order[slot] === order && this.state[slot] !== State.free;
   }
 
   /** Slots in use, in no useful order. */

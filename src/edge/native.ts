@@ -223,7 +223,7 @@ export class NativeEdge {
     shorten();
     const page = found.slice(0, size);
     const last = found.length > size ? page.at(-1) : undefined;
-    const live = page.filter(({ shard, order, slot, tag }) => broker.owners[shard]!.state.tasks.find(order, tag) === slot);
+    const live = page.filter(({ shard, order, slot, tag }) => broker.owners[shard]!.state.find(order, tag) === slot);
     return create(ListTasksResponseSchema, {
       tasks: live.map(({ shard, slot }) => viewSlot(broker, broker.owners[shard]!, slot, now, request.includeTask)),
       nextPageToken: last ? `${last.shard}.${last.order}` : '',
