@@ -1,6 +1,7 @@
 import { Awaiting, type Awaited } from '../core/awaiting.ts';
 import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
+import { mix } from '../core/murmur3.ts';
 import { replyMailbox, shardOf } from '../core/shard.ts';
 import { Flag, Kind, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -239,9 +240,10 @@ export class Endings {
     const destination = shardOf(mailbox, shards);
     const number = ++this.issued[destination]!;
     const hash = this.parcelHash;
-    // Unique by where it comes from; it has the shape of an id's hash and needs none of its other merits.
-    hash[0] = shard;
-    hash[1] = 0xfffffffe;
+    // Unique by where it comes from. The first word scatters parcels as the hash of an id would: all
+    // shards count from 1, so that tables would otherwise find theirs side by side.
+    hash[0] = mix(mix(shard + 1) ^ number);
+    hash[1] = shard;
     hash[2] = number % 0x1_0000_0000;
     hash[3] = Math.floor(number / 0x1_0000_0000);
     const head = { kind: Kind.result, priority: 2, flags: 0, maxAttempts: 0, hash, originHigh: 0, originLow: 0, deadline: 0, notBefore: 0 };
