@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { crowd } from './measure/crowd.ts';
+import { eventbus } from './measure/eventbus.ts';
 import { growth } from './measure/growth.ts';
 import { latency } from './measure/latency.ts';
 import { memory } from './measure/memory.ts';
@@ -19,6 +20,7 @@ const MEASUREMENTS: Readonly<
   Record<string, { readonly title: string; readonly run: (rig: Rig) => Promise<Report> }>
 > = {
   native: { title: 'Throughput of native sessions', run: native },
+  eventbus: { title: 'Calls of the event bus', run: eventbus },
   latency: { title: 'Latency of one task', run: latency },
   rate: { title: 'Latency under load', run: rate },
   memory: { title: 'Memory', run: memory },

@@ -1,5 +1,6 @@
 import { answer } from '../child.ts';
 import { bareLoad, nativeLoad, sdkLoad } from './batches.ts';
+import { bareCallLoad, busLoad } from './bus.ts';
 import { attachLoad, fillLoad } from './crowd.ts';
 import { barePingLoad, flushLoad, pingLoad } from './latency.ts';
 import { openLoad } from './open.ts';
@@ -15,6 +16,8 @@ const calls = {
   openLoad,
   fillLoad,
   attachLoad,
+  busLoad,
+  bareCallLoad,
 };
 
 /** What this process can be asked. */

@@ -20,7 +20,7 @@ another. All take turns; a figure is the median of the turns.
 
 /** How long one task takes from its publisher to its worker. */
 export async function latency(rig: Rig): Promise<Report> {
-  const [turns, warm, count] = rig.quick ? [1, 200, 500] : [5, 1000, 3000];
+  const [turns, warm, count] = rig.quick ? [1, 200, 500] : [5, 5000, 5000];
   const samples = new Map<string, number[][]>();
   const note = (name: string, values: number[]): void => {
     samples.set(name, [...(samples.get(name) ?? []), values]);
