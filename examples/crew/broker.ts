@@ -11,8 +11,10 @@ export interface BrokerProcess {
   /** Where clients connect. */
   readonly address: string;
   readonly durability: string;
-  /** Stops it in good order; resolves with its exit code. */
-  stop(): Promise<number | null>;
+  /** Rejects with what it said if it ends before it is stopped. */
+  readonly died: Promise<never>;
+  /** Stops it in good order. Rejects if it does not end well. */
+  stop(): Promise<void>;
 }
 
 /** Starts a durable broker on free ports. Rejects with what it said if it can't start. */
@@ -21,20 +23,27 @@ export async function startBroker(dataDir: string): Promise<BrokerProcess> {
   const child = spawn(process.execPath, [...args, '--log-level', 'warn'], {
     stdio: ['ignore', 'pipe', 'pipe'],
   });
-  const exited = once(child, 'exit').then(([code]) => code as number | null);
   const complaints = collect(child);
-  const { value: line } = await createInterface({ input: child.stdout })[Symbol.asyncIterator]().next();
-  if (typeof line !== 'string') {
-    await exited;
-    throw new Error(`The broker did not start:\n${complaints().trim()}`);
-  }
-  const { grpc, durability } = JSON.parse(line) as { grpc: string; durability: string };
+  const exited = once(child, 'exit').then(([code]) => code as number | null);
+  let stopping = false;
+  const died = exited.then((code) => {
+    if (stopping) return new Promise<never>(() => {});
+    throw new Error(`The broker has ended with code ${code}:\n${complaints().trim()}`);
+  });
+  const { value: line } = await Promise.race([
+    createInterface(child.stdout)[Symbol.asyncIterator]().next(),
+    died,
+  ]);
+  const { grpc, durability } = JSON.parse(String(line)) as { grpc: string; durability: string };
   return {
     address: grpc,
     durability,
+    died,
     async stop() {
+      stopping = true;
       child.kill('SIGTERM');
-      return exited;
+      const code = await exited;
+      if (code !== 0) throw new Error(`The broker did not stop well, code ${code}:\n${complaints().trim()}`);
     },
   };
 }
