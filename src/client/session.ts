@@ -211,7 +211,7 @@ export class Session implements ServerFrameVisitor {
     this.abort(frame.abort);
     for (const progress of frame.progress) this.options.onProgress(progress);
     for (const answer of frame.cancel) this.calls.answered(answer);
-    if (frame.listInFlight) this.outbox.say(encodeFrame({ inFlight: { leases: this.leases.list() } }));
+    if (frame.listInFlight) this.outbox.say(encodeFrame({ inFlight: { leases: this.held() } }));
     if (goAway !== undefined) this.goAway(goAway);
   }
 
@@ -247,6 +247,11 @@ export class Session implements ServerFrameVisitor {
     for (const delivery of deliveries) delivery.receiver?.aborted(delivery, reason);
   }
 
+  /** What it holds, also what it has settled if the broker may not know that yet. */
+  private held(): Uint8Array[] {
+    return [...this.leases.list(), ...this.settler.pending()];
+  }
+
   private goAway({ reason, address, deadlineMs, draining }: GoAway): void {
     this.elsewhere = address;
     const why = new HubError('unavailable', `the broker asks to reconnect: ${reason}`);
@@ -278,7 +283,7 @@ export class Session implements ServerFrameVisitor {
       closed: (error) => this.lost(error),
     });
     this.link = link;
-    const inFlight = [...this.leases.list(), ...this.settler.pending()];
+    const inFlight = this.held();
     const hello = { sessionId: this.id, incarnation: ++this.incarnation, client, inFlight };
     link.write(Buffer.concat([encodeFrame({ hello }), this.attachments.introduction()]));
   }
