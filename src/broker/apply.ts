@@ -7,6 +7,7 @@ import { ByteReader } from '../wire/bytes.ts';
 import { rehashed, taskHash } from '../wire/envelope.ts';
 import type { CopiedTask, OwnerOperations, Posting, TasksVisitor } from '../wire/record.ts';
 import { Entry, entryLength, readOwner, readOwnerHead, readTasks } from '../wire/record.ts';
+import type { TextCache } from '../wire/text-cache.ts';
 import { readCheckpoint } from './checkpoint.ts';
 
 /** What follows from a record for whoever serves the shard; a replay needs none of it. */
@@ -49,6 +50,7 @@ const NOTHING: Applied = {
  */
 export class Applier implements TasksVisitor, OwnerOperations {
   private readonly state: ShardState;
+  private readonly known: TextCache;
   private applied: Applied = NOTHING;
   private readonly scratch = new Entry();
   private readonly arrival: Arrival = {
@@ -85,8 +87,10 @@ export class Applier implements TasksVisitor, OwnerOperations {
   private accepted = 0;
   private before: Map<number, number> | undefined = new Map();
 
-  constructor(state: ShardState) {
+  /** `known` names need no decoding; all shards of a broker may share them. */
+  constructor(state: ShardState, known: TextCache) {
     this.state = state;
+    this.known = known;
   }
 
   /** The replay is over: from now on, effects are told. */
@@ -107,7 +111,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.bytes = bytes;
     this.batch = NONE;
     try {
-      if (subject === 'tasks') readTasks(bytes, this.scratch, this);
+      if (subject === 'tasks') readTasks(bytes, this.scratch, this.known, this);
       else this.applyOwner();
     } catch (error) {
       if (error instanceof HubError) throw error;

@@ -6,6 +6,7 @@ import type { Clock, Random, Timer } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Delivery } from './endings.ts';
+import { TextCache } from '../wire/text-cache.ts';
 import { Ingress, limit } from './ingress.ts';
 import { Owner } from './owner.ts';
 import { ProgressDesk } from './progress.ts';
@@ -90,6 +91,7 @@ export class Broker {
         recipients: (shard) => this.owners[shard]!.recipients(),
       },
     });
+    const known = new TextCache();
     this.owners = Array.from(
       { length: log.shards },
       (_, shard) =>
@@ -102,6 +104,7 @@ export class Broker {
           delivery,
           balance: delivery.balance,
           tickMs: options.tickMs,
+          known,
           knownIds: options.knownIds,
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) => this.ingress.forward(destination, source, parcels, done),
@@ -198,7 +201,9 @@ export class Broker {
 
   private full(shard: number, mailbox: string): HubError | undefined {
     const { limits } = this.options;
-    const { mailboxes } = this.owners[shard]!.state;
+    const { mailboxes, tasks, bytes } = this.owners[shard]!.state;
+    const roomy = tasks.count < limits.mailboxDepth && bytes < limits.mailboxBytes;
+    if (roomy && mailboxes.size * this.owners.length < limits.mailboxes) return undefined;
     const id = mailboxes.find(mailbox);
     if (id < 0) {
       if (mailboxes.size * this.owners.length < limits.mailboxes) return undefined;

@@ -1,6 +1,7 @@
 import type { Awaited } from '../core/awaiting.ts';
 import type { Balance } from '../core/subscription.ts';
 import { Subscriptions, takes } from '../core/subscription.ts';
+import { DirtySet } from '../core/dirty-set.ts';
 import { SlotHeap } from '../core/heap.ts';
 import { isDue, isOverdue, ReadyQueues } from '../core/ready.ts';
 import type { Epoch } from '../core/shard-state.ts';
@@ -15,6 +16,7 @@ import { entryBodyStart, entryLength } from '../wire/record.ts';
 import type { Lease, LeaseName } from '../wire/lease.ts';
 import { leaseHash } from '../wire/lease.ts';
 import type { ResultPayload } from '../wire/result.ts';
+import type { TextCache } from '../wire/text-cache.ts';
 import type { Applied } from './apply.ts';
 import { Applier } from './apply.ts';
 import type { Answer, Delivery } from './endings.ts';
@@ -46,6 +48,8 @@ export interface OwnerOptions {
   readonly balance: Balance;
   readonly delivery: Delivery;
   readonly tickMs: number;
+  /** Names that were read lately, shared by all owners. */
+  readonly known: TextCache;
   /** Ids of ended tasks that are remembered; `undefined`: the default of `Dedup`. */
   readonly knownIds: number | undefined;
   readonly forward: Forward;
@@ -86,7 +90,8 @@ export class Owner implements Applied {
   private phase: 'replaying' | 'serving' | 'stopped' = 'replaying';
   private now = 0;
   private epoch: Epoch = { revision: 0, counter: 0 };
-  private readonly dirty = new Set<number>();
+  /** Mailboxes that may have something for somebody. */
+  private readonly dirty = new DirtySet();
   private dispatching = false;
   private paused = false;
   private readonly lease: Mutable<LeaseName>;
@@ -106,7 +111,7 @@ export class Owner implements Applied {
     this.options = options;
     this.shard = shard;
     this.state = new ShardState(log.shards, options.knownIds);
-    this.applier = new Applier(this.state);
+    this.applier = new Applier(this.state, options.known);
     this.ready = new ReadyQueues(this.state);
     this.subscriptions = new Subscriptions(options.balance);
     this.lease = { shard, order: 0, tag: 0, delivery: 0, epoch: 0, slot: 0 };
@@ -403,12 +408,11 @@ export class Owner implements Applied {
     if (this.dispatching || this.paused || this.phase !== 'serving') return;
     if (this.journal.unanswered(this.now) > UNANSWERED_MS) return;
     this.dispatching = true;
-    for (const mailbox of this.dirty) this.dispatch(mailbox);
-    this.dirty.clear();
+    this.dirty.drain(this.dispatch);
     this.dispatching = false;
   }
 
-  private dispatch(mailbox: number): void {
+  private readonly dispatch = (mailbox: number): void => {
     const { ready, subscriptions } = this;
     if (ready.count(mailbox) === 0) return;
     const receivers = this.receiversOf(mailbox);
@@ -440,15 +444,15 @@ export class Owner implements Applied {
       skipped.push(slot);
     }
     for (const slot of skipped) ready.add(slot);
-  }
+  };
 
   /** The mailbox whose consumers get what is in this one: its own, unless it is an orphaned lane. */
   private receiversOf(mailbox: number): number {
     const { mailboxes } = this.state;
+    if (!mailboxes.isLane(mailbox)) return mailbox;
     const name = mailboxes.name(mailbox);
-    if (!name.startsWith('reply:')) return mailbox;
     const mark = name.indexOf('#');
-    if (mark < 0 || this.subscriptions.workers(mailbox).length > 0) return mailbox;
+    if (this.subscriptions.workers(mailbox).length > 0) return mailbox;
     if (this.options.isAlive(name.slice(mark + 1)) && this.subscriptions.listeners(mailboxes.find(name.slice(0, mark))).length === 0) return mailbox;
     const base = mailboxes.find(name.slice(0, mark));
     return base < 0 ? mailbox : base;
@@ -813,9 +817,9 @@ export class Owner implements Applied {
   // ── Lanes of replies ─────────────────────────────────────────────────────────────────────────
 
   private noteLane(mailbox: number): void {
+    if (!this.state.mailboxes.isLane(mailbox)) return;
     const name = this.state.mailboxes.name(mailbox);
     const mark = name.indexOf('#');
-    if (mark < 0 || !name.startsWith('reply:')) return;
     const base = name.slice(0, mark);
     const lanes = this.lanes.get(base);
     if (lanes) lanes.add(mailbox);

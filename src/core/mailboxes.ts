@@ -14,6 +14,7 @@ export class Mailboxes {
   private readonly ids = new Map<string, number>();
   private readonly free: number[] = [];
   private references = new Uint32Array(0);
+  private lanes = new Uint8Array(0);
 
   get size(): number {
     return this.ids.size;
@@ -35,6 +36,11 @@ export class Mailboxes {
     return name;
   }
 
+  /** Whether it is a session's own lane of an agent's replies. */
+  isLane(id: number): boolean {
+    return this.lanes[id] === 1;
+  }
+
   /** Whether that id is in use. */
   has(id: number): boolean {
     return this.names[id] !== undefined;
@@ -48,6 +54,7 @@ export class Mailboxes {
       if (id >= this.queued.length) this.grow();
       this.names[id] = name;
       this.ids.set(name, id);
+      this.lanes[id] = name.startsWith('reply:') && name.includes('#') ? 1 : 0;
     }
     this.references[id]!++;
     return id;
@@ -75,5 +82,6 @@ export class Mailboxes {
     this.leased = grown(this.leased, new Uint32Array(size));
     this.bytes = grown(this.bytes, new Float64Array(size));
     this.references = grown(this.references, new Uint32Array(size));
+    this.lanes = grown(this.lanes, new Uint8Array(size));
   }
 }

@@ -34,7 +34,8 @@ const COMPARED = 64;
 
 /** Who is attached to which mailbox of a shard, and who gets the next task. */
 export class Subscriptions<A extends Attachment> {
-  private readonly byMailbox = new Map<number, Receivers<A>>();
+  private readonly byMailbox: (Receivers<A> | undefined)[] = [];
+  private readonly attached = new Set<number>();
   private readonly byId: (A | undefined)[] = [];
   private readonly free: number[] = [];
   private readonly rotating = new Set<A>();
@@ -51,10 +52,11 @@ export class Subscriptions<A extends Attachment> {
 
   add(attachment: A): void {
     this.byId[attachment.id] = attachment;
-    let receivers = this.byMailbox.get(attachment.mailbox);
+    let receivers = this.byMailbox[attachment.mailbox];
     if (!receivers) {
       receivers = { workers: [], listeners: [], rotation: [], filtered: false };
-      this.byMailbox.set(attachment.mailbox, receivers);
+      this.byMailbox[attachment.mailbox] = receivers;
+      this.attached.add(attachment.mailbox);
     }
     (attachment.listener ? receivers.listeners : receivers.workers).push(attachment);
     receivers.filtered ||= attachment.types.size > 0;
@@ -66,12 +68,13 @@ export class Subscriptions<A extends Attachment> {
     this.byId[attachment.id] = undefined;
     this.free.push(attachment.id);
     this.rotating.delete(attachment);
-    const receivers = this.byMailbox.get(attachment.mailbox)!;
+    const receivers = this.byMailbox[attachment.mailbox]!;
     const list = attachment.listener ? receivers.listeners : receivers.workers;
     list.splice(list.indexOf(attachment), 1);
     receivers.rotation = receivers.rotation.filter((one) => one !== attachment);
     if (receivers.workers.length + receivers.listeners.length === 0) {
-      this.byMailbox.delete(attachment.mailbox);
+      this.byMailbox[attachment.mailbox] = undefined;
+      this.attached.delete(attachment.mailbox);
       return;
     }
     receivers.filtered = [...receivers.workers, ...receivers.listeners].some((one) => one.types.size > 0);
@@ -82,7 +85,7 @@ export class Subscriptions<A extends Attachment> {
     if (attachment.listener || attachment.inFlight >= attachment.window) return;
     if (this.byId[attachment.id] !== attachment || this.rotating.has(attachment)) return;
     this.rotating.add(attachment);
-    this.byMailbox.get(attachment.mailbox)!.rotation.push(attachment);
+    this.byMailbox[attachment.mailbox]!.rotation.push(attachment);
   }
 
   get(id: number): A | undefined {
@@ -90,26 +93,26 @@ export class Subscriptions<A extends Attachment> {
   }
 
   workers(mailbox: number): readonly A[] {
-    return this.byMailbox.get(mailbox)?.workers ?? NOBODY;
+    return this.byMailbox[mailbox]?.workers ?? NOBODY;
   }
 
   listeners(mailbox: number): readonly A[] {
-    return this.byMailbox.get(mailbox)?.listeners ?? NOBODY;
+    return this.byMailbox[mailbox]?.listeners ?? NOBODY;
   }
 
   /** Whether some receiver of the mailbox does not take every type. */
   filtered(mailbox: number): boolean {
-    return this.byMailbox.get(mailbox)?.filtered ?? false;
+    return this.byMailbox[mailbox]?.filtered ?? false;
   }
 
   /** Mailboxes that somebody is attached to. */
   mailboxes(): IterableIterator<number> {
-    return this.byMailbox.keys();
+    return this.attached.values();
   }
 
   /** Whether some worker of the mailbox has free credit. */
   idle(mailbox: number): boolean {
-    const receivers = this.byMailbox.get(mailbox);
+    const receivers = this.byMailbox[mailbox];
     return receivers !== undefined && this.front(receivers) !== undefined;
   }
 
@@ -118,9 +121,11 @@ export class Subscriptions<A extends Attachment> {
    * are `ready`: each in its turn, or the one with the largest share of its window free.
    */
   choose(mailbox: number, type: string, ready: (worker: A) => boolean): A | undefined {
-    const receivers = this.byMailbox.get(mailbox);
+    const receivers = this.byMailbox[mailbox];
     if (!receivers || !this.front(receivers)) return undefined;
     const { rotation } = receivers;
+    const only = rotation[0]!;
+    if (rotation.length === 1) return takes(only, type) && ready(only) ? only : undefined;
     let best = -1;
     let most = 0;
     let compared = 0;
@@ -140,11 +145,8 @@ export class Subscriptions<A extends Attachment> {
       if (++compared === COMPARED) break;
     }
     if (best < 0) return undefined;
-    const worker = rotation[best]!;
-    if (rotation.length > 1) {
-      rotation.splice(best, 1);
-      rotation.push(worker);
-    }
+    const [worker] = rotation.splice(best, 1);
+    rotation.push(worker!);
     return worker;
   }
 

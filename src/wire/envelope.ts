@@ -1,4 +1,4 @@
-import { fnv1a, fnv1aText } from '../core/fnv1a.ts';
+import { fnv1aText } from '../core/fnv1a.ts';
 import { hash128 } from '../core/murmur3.ts';
 import { checkAgentId, checkMailbox, checkName } from '../core/shard.ts';
 import { Flag, Kind } from '../core/task-table.ts';
@@ -7,6 +7,7 @@ import { ByteWriter, textOf } from './bytes.ts';
 import type { Priority } from './gen/agenthub/v1/task_pb.ts';
 import type { EntryHead } from './record.ts';
 import { checkUtf8, Scanner } from './scanner.ts';
+import { TextCache } from './text-cache.ts';
 
 /** Field numbers of `agenthub.v1.Task`. */
 const TaskField = {
@@ -59,9 +60,9 @@ export class TaskScan {
   idStart = 0;
   idEnd = 0;
   private readonly scanner = new Scanner();
-  private readonly mailboxes = new LastText('task.to', checkAddress);
-  private readonly types = new LastText('task.type', checkName);
-  private readonly requesters = new LastText('task.requester', checkAgentId);
+  private readonly mailboxes = new CheckedText('task.to', checkAddress, 262_144);
+  private readonly types = new CheckedText('task.type', checkName, 1024);
+  private readonly requesters = new CheckedText('task.requester', checkAgentId, 65_536);
 
   /**
    * Reads and checks the task in `bytes[start, end)`.
@@ -226,36 +227,33 @@ export function withId(task: Uint8Array, start: number, end: number, id: string)
   return writer.take();
 }
 
-/** Remembers the last good text of a field, and its bytes. */
-class LastText {
+/** Remembers the good texts of a field. */
+class CheckedText {
   text = '';
   /** FNV-1a-32 of the text. */
   hash = 0;
-  private bytes = new Uint8Array(0);
+  private readonly known: TextCache;
   private readonly field: string;
   private readonly check: (text: string, field: string) => void;
 
-  constructor(field: string, check: (text: string, field: string) => void) {
+  constructor(field: string, check: (text: string, field: string) => void, places: number) {
     this.field = field;
     this.check = check;
+    this.known = new TextCache(places);
   }
 
-  /** Takes the text in `bytes[start, end)`; checks it unless it is the one that is remembered. */
+  /** Takes the text in `bytes[start, end)`; checks it unless it is known to be good. */
   set(bytes: Uint8Array, start: number, end: number): void {
-    if (this.holds(bytes, start, end)) return;
-    checkUtf8(bytes, start, end, this.field);
-    const text = textOf(bytes, start, end);
-    this.check(text, this.field);
+    const { known } = this;
+    let text = known.find(bytes, start, end);
+    if (text === undefined) {
+      checkUtf8(bytes, start, end, this.field);
+      text = textOf(bytes, start, end);
+      this.check(text, this.field);
+      known.add(text);
+    }
     this.text = text;
-    this.hash = fnv1a(bytes, start, end);
-    this.bytes = bytes.slice(start, end);
-  }
-
-  private holds(bytes: Uint8Array, start: number, end: number): boolean {
-    const known = this.bytes;
-    if (known.length !== end - start || known.length === 0) return false;
-    for (let at = 0; at < known.length; at++) if (known[at] !== bytes[start + at]) return false;
-    return true;
+    this.hash = known.hash;
   }
 }
 

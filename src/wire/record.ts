@@ -3,6 +3,7 @@ import type { DeathReason } from '../core/shard-state.ts';
 import { DEATHS } from '../core/shard-state.ts';
 import { Flag, orderOf, RECORD_TASKS } from '../core/task-table.ts';
 import { asBuffer, ByteReader, ByteWriter } from './bytes.ts';
+import type { TextCache } from './text-cache.ts';
 
 /**
  * The bytes of a shard's log. Little-endian.
@@ -287,14 +288,17 @@ export interface TasksVisitor {
   entry(entry: Entry, index: number, source: number, number: number): void;
 }
 
-/** Reads a record of tasks. Throws HubError `corrupt` if it is none or of a later version. */
-export function readTasks(bytes: Uint8Array, entry: Entry, visitor: TasksVisitor): void {
+/** Reads a record of tasks; names that are `known` need no decoding. Throws HubError `corrupt` if it is none or of a later version. */
+export function readTasks(bytes: Uint8Array, entry: Entry, known: TextCache, visitor: TasksVisitor): void {
   if (bytes.length < TASKS_HEADER || bytes[0] !== TASKS || bytes[1] !== VERSION) throw unreadable(bytes);
   const reader = new ByteReader(bytes);
   const count = reader.u16At(2);
   reader.at = reader.u32At(16);
   const names: string[] = [];
-  for (let left = reader.u16At(20); left > 0; left--) names.push(reader.text());
+  for (let left = reader.u16At(20); left > 0; left--) {
+    const length = reader.u16();
+    names.push(known.get(bytes, reader.at, (reader.at += length)));
+  }
   const groups: { source: number; first: number; count: number; number: number }[] = [];
   for (let left = reader.u16At(22); left > 0; left--) {
     groups.push({ source: reader.u16(), first: reader.u16(), count: reader.u16(), number: reader.f64() });
