@@ -179,6 +179,21 @@ describe('being alive', () => {
     ).toEqual([1, 3]);
   });
 
+  test('what is settled and not acknowledged is listed, for the list may overtake the settlement', async () => {
+    const broker = new FakeBroker();
+    const hub = await broker.connected();
+    const worker = hub.work('planner', () => 'done');
+    await broker.settle();
+    await worker;
+    broker.manners.settled = false;
+    broker.link.deliver(1, leaseNo(1), { id: 'quick' });
+    broker.link.say({ listInFlight: true });
+    await broker.settle();
+    expect(broker.link.settlements).toHaveLength(1);
+    const list = broker.link.frames.findLast(({ inFlight }) => inFlight !== undefined);
+    expect(list?.inFlight?.leases).toEqual([Buffer.from(leaseNo(1))]);
+  });
+
   test('a broker that is not heard for three heartbeats is left', async () => {
     const broker = new FakeBroker();
     await broker.connected();
