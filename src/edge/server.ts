@@ -41,6 +41,8 @@ export class GrpcEdge {
         ? { 'grpc.max_connection_age_grace_ms': options.maxConnectionAgeGraceMs }
         : {}),
       'grpc.max_concurrent_streams': options.maxConcurrentStreams,
+      // Nobody can ask for its records, and it keeps some of every call.
+      'grpc.enable_channelz': 0,
     });
     for (const { definition, implementation } of services) this.server.addService(definition, implementation);
   }
