@@ -7,6 +7,7 @@ import { Flag, Kind, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Random } from '../std/clock.ts';
 import { backoff } from '../std/backoff.ts';
+import { ByteWriter } from '../wire/bytes.ts';
 import type { TaskFacts } from '../wire/envelope.ts';
 import { taskFacts } from '../wire/envelope.ts';
 import { encodeEntry, entryBody, entryMaxAttempts, entryOrigin } from '../wire/record.ts';
@@ -49,7 +50,8 @@ export class Endings {
   private readonly options: EndingsOptions;
   /** Parcels issued per destination, those of decisions that are not applied yet included. */
   private readonly issued: number[];
-  private parcelHash = new Uint32Array(4);
+  private readonly parcelHash = new Uint32Array(4);
+  private readonly resultWriter = new ByteWriter();
   /** Tasks that may be answered by name, and answers given, whose records are on their way. */
   private readonly expected = new Awaiting();
   private readonly answered = new Set<string>();
@@ -231,6 +233,7 @@ export class Endings {
         contextId: facts.contextId,
       },
       answer,
+      this.resultWriter,
     );
     this.post(replyMailbox(facts.requester, origin === '' ? undefined : origin), facts.type, result);
   }
