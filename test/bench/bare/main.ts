@@ -6,7 +6,7 @@ import { CALL, MOVE, WORKER } from './method.ts';
 
 /** grpc-js and nothing else: takes the same bytes and gives the same bytes, of which it reads none. */
 const probe = new UsageProbe();
-const server = new Server({ 'grpc.max_receive_message_length': -1 });
+const server = new Server({ 'grpc.max_receive_message_length': -1, 'grpc.enable_channelz': 0 });
 
 /** What the peer says for a frame that came. */
 export interface BareReplies {

@@ -45,7 +45,12 @@ export async function busLoad(load: BusLoad): Promise<BusDone> {
     create(SubscribeToTasksRequestSchema, { agentId: RESPONDER }),
   );
   const { path, requestSerialize, responseDeserialize } = subscribeToTasks;
-  const stream = client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, asBuffer(request));
+  const stream = client.makeServerStreamRequest(
+    path,
+    requestSerialize,
+    responseDeserialize,
+    asBuffer(request),
+  );
   stream.on('data', (message: Buffer) => seen.add(Number(message.toString('latin1', 2, 2 + DIGITS))));
   stream.on('error', () => {});
   // The broker says nothing when a subscription is there.
@@ -90,7 +95,9 @@ async function calls(
       });
     }
   };
-  const callers = Array.from({ length: load.concurrency }, (_, index) => caller(clients[index % clients.length]!));
+  const callers = Array.from({ length: load.concurrency }, (_, index) =>
+    caller(clients[index % clients.length]!),
+  );
   const done = await meter.done;
   await Promise.all(callers);
   for (const client of clients) client.close();
@@ -98,7 +105,9 @@ async function calls(
 }
 
 function channel(port: number): Client {
-  return new Client(`127.0.0.1:${port}`, credentials.createInsecure(), { 'grpc.use_local_subchannel_pool': 1 });
+  return new Client(`127.0.0.1:${port}`, credentials.createInsecure(), {
+    'grpc.use_local_subchannel_pool': 1,
+  });
 }
 
 /** A publish of a task as agents of the event bus write it. */
@@ -112,6 +121,7 @@ function requestTemplate(): Buffer {
     createdAt: { seconds: 1_800_000_000n, nanos: 0 },
   });
   const bytes = toBinary(PublishTaskRequestSchema, create(PublishTaskRequestSchema, { task }));
-  if (fromBinary(PublishTaskRequestSchema, bytes).task?.taskId !== PLACE) throw new Error('the template is wrong');
+  if (fromBinary(PublishTaskRequestSchema, bytes).task?.taskId !== PLACE)
+    throw new Error('the template is wrong');
   return asBuffer(bytes);
 }

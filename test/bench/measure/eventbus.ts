@@ -24,7 +24,9 @@ interface Run {
 
 /** How many calls of the event bus a second, beside calls that do nothing. */
 export async function eventbus(rig: Rig): Promise<Report> {
-  const [turns, span] = rig.quick ? [1, { warmMs: 1000, measureMs: 2000 }] : [5, { warmMs: 4000, measureMs: 6000 }];
+  const [turns, span] = rig.quick
+    ? [1, { warmMs: 1000, measureMs: 2000 }]
+    : [5, { warmMs: 4000, measureMs: 6000 }];
   const load = { ...span, concurrency: CONCURRENCY, connections: CONNECTIONS };
   const broker: Run[] = [];
   const bare: Run[] = [];
@@ -49,7 +51,8 @@ export async function eventbus(rig: Rig): Promise<Report> {
     );
   }
   const ratio = median(broker.map(({ perSecond }, turn) => perSecond / bare[turn]!.perSecond));
-  const sum = (key: keyof (typeof counts)[number]): number => counts.reduce((all, each) => all + each[key], 0);
+  const sum = (key: keyof (typeof counts)[number]): number =>
+    counts.reduce((all, each) => all + each[key], 0);
   return {
     text: TEXT,
     targets: [
@@ -63,7 +66,13 @@ export async function eventbus(rig: Rig): Promise<Report> {
     tables: [
       {
         title: 'Calls a second',
-        columns: ['', 'calls/s', 'lowest – highest', 'CPU of the peer, µs a call', 'CPU of the load, µs a call'],
+        columns: [
+          '',
+          'calls/s',
+          'lowest – highest',
+          'CPU of the peer, µs a call',
+          'CPU of the load, µs a call',
+        ],
         rows: [row('broker', broker), row('bare grpc-js', bare)],
       },
     ],
