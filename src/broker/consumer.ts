@@ -31,6 +31,7 @@ export class Consumer implements Attachment {
   readonly spec: ConsumerSpec;
   readonly sink: Sink;
   readonly listener: boolean;
+  readonly filtered: boolean;
   readonly types: ReadonlySet<string>;
   readonly session: string;
   window: number;
@@ -47,6 +48,7 @@ export class Consumer implements Attachment {
     this.spec = spec;
     this.sink = spec.sink;
     this.listener = spec.listener;
+    this.filtered = spec.types.size > 0;
     this.types = spec.types;
     this.session = spec.sink.session;
     this.adaptedAt = spec.attachedAt;

@@ -8,7 +8,8 @@ export interface Attachment {
   readonly listener: boolean;
   /** The session's key. */
   readonly session: string;
-  /** Only tasks of these types; empty: all. */
+  /** Whether it takes only tasks of {@link types}. */
+  readonly filtered: boolean;
   readonly types: ReadonlySet<string>;
   /** Tasks it may hold at a time. */
   window: number;
@@ -59,7 +60,7 @@ export class Subscriptions<A extends Attachment> {
       this.attached.add(attachment.mailbox);
     }
     (attachment.listener ? receivers.listeners : receivers.workers).push(attachment);
-    receivers.filtered ||= attachment.types.size > 0;
+    receivers.filtered ||= attachment.filtered;
     this.credited(attachment);
   }
 
@@ -77,7 +78,7 @@ export class Subscriptions<A extends Attachment> {
       this.attached.delete(attachment.mailbox);
       return;
     }
-    receivers.filtered = [...receivers.workers, ...receivers.listeners].some((one) => one.types.size > 0);
+    receivers.filtered = [...receivers.workers, ...receivers.listeners].some((one) => one.filtered);
   }
 
   /** The attachment may have free credit again. */
@@ -164,5 +165,5 @@ export class Subscriptions<A extends Attachment> {
 
 /** Whether the attachment wants tasks of that type. */
 export function takes(attachment: Attachment, type: string): boolean {
-  return attachment.types.size === 0 || attachment.types.has(type);
+  return !attachment.filtered || attachment.types.has(type);
 }
