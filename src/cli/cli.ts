@@ -1,0 +1,99 @@
+import { readFileSync } from 'node:fs';
+import type { Command } from 'commander';
+import type { Hub } from '../client/index.ts';
+import { connect, HubError } from '../client/index.ts';
+import type { LoadedConfig } from '../config/load.ts';
+import { loadConfig } from '../config/load.ts';
+import type { Clock } from '../std/clock.ts';
+import type { Logger } from '../std/logger.ts';
+import { createLogger } from './logger.ts';
+import { Output } from './output.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The options that every command takes. */
+export interface GlobalFlags {
+  readonly output: 'table' | 'json';
+  readonly config?: string;
+  readonly broker?: string;
+  readonly token?: string;
+  readonly tls?: boolean;
+  readonly caFile?: string;
+  readonly debug?: boolean;
+}
+
+/** The parts that commands are made with. */
+export class Cli {
+  readonly terminal: Terminal;
+  readonly clock: Clock;
+  readonly version: string;
+
+  constructor(terminal: Terminal, clock: Clock, version: string) {
+    this.terminal = terminal;
+    this.clock = clock;
+    this.version = version;
+  }
+
+  /** Where a command writes what it has found. */
+  output(command: Command): Output {
+    return new Output(this.terminal.stdout, globalFlags(command).output === 'json');
+  }
+
+  /** The configuration, of which `flags` are given beside the global ones. */
+  load(command: Command, flags: Readonly<Record<string, unknown>> = {}): LoadedConfig {
+    const { config: file, broker, token, tls, caFile } = globalFlags(command);
+    const client = { clientToken: token, clientTls: tls, clientCaFile: caFile, ...addressFlags(broker) };
+    return loadConfig({ file, env: this.terminal.env, flags: { ...client, ...flags } });
+  }
+
+  /** Connects to the broker that the configuration names. */
+  async connect(command: Command, agent = ''): Promise<Hub> {
+    const { config } = this.load(command);
+    const { host, port, token, tls, caFile } = config.client;
+    return connect({
+      address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+      agent,
+      client: `agenthub-cli/${this.version}`,
+      connectTimeoutMs: CONNECT_MS,
+      ...(token === undefined ? {} : { token }),
+      ...(caFile !== undefined ? { tls: { ca: readCa(caFile) } } : tls ? { tls: {} } : {}),
+      ...(globalFlags(command).debug ? { logger: this.debugLogger() } : {}),
+    });
+  }
+
+  private debugLogger(): Logger {
+    const log = { level: 'debug', format: 'auto' } as const;
+    return createLogger({ log, service: { environment: 'cli' } }, this.terminal.stderr);
+  }
+}
+
+/** A person waits: a broker that runs answers much sooner. */
+const CONNECT_MS = 3_000;
+
+/** The global options as they were given to a command or one above it. */
+export function globalFlags(command: Command): GlobalFlags {
+  return command.optsWithGlobals<GlobalFlags>();
+}
+
+/** `host`, `host:port`, `:port`, `[::1]:port`. */
+function addressFlags(address: string | undefined): { clientHost?: string; clientPort?: string } {
+  if (address === undefined) return {};
+  const match = /^(?:\[(?<v6>[^\]]+)\]|(?<host>[^:]*))(?::(?<port>\d{1,5}))?$/.exec(address)?.groups;
+  if (match === undefined) {
+    const message = `--broker must be a host and a port, such as localhost:50051, not ${address}`;
+    throw new HubError('invalid', message, { field: '--broker' });
+  }
+  const host = match['v6'] ?? match['host'];
+  const { port } = match;
+  return { ...(host ? { clientHost: host } : {}), ...(port ? { clientPort: port } : {}) };
+}
+
+function readCa(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new HubError('invalid', `the authorities in ${path} can't be read: ${String(error)}`, {
+      field: '--ca-file',
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,139 @@
+import { randomBytes } from 'node:crypto';
+import type { Command } from 'commander';
+import { Option } from 'commander';
+import { Load } from '../bench/load.ts';
+import type { BenchPlan } from '../bench/plan.ts';
+import { SCENARIOS } from '../bench/plan.ts';
+import { reportText, reportView, verdictOf } from '../bench/report.ts';
+import { STAMP_BYTES } from '../bench/stamp.ts';
+import { Timings } from '../bench/timings.ts';
+import type { Cli } from '../cli.ts';
+import { BadOutcome } from '../failure.ts';
+import { count, rate } from '../format.ts';
+import { aDuration, aSize, examples, whole } from '../options.ts';
+import { Progress } from '../progress.ts';
+import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
+
+interface Flags {
+  readonly scenario: string;
+  readonly publishers?: number;
+  readonly agents?: number;
+  readonly mailboxes?: number;
+  readonly sessions?: number;
+  readonly rate?: number;
+  readonly saturate?: boolean;
+  readonly warmup?: number;
+  readonly duration?: number;
+  readonly payload?: number;
+  readonly batch?: number;
+  readonly unfinished?: number;
+  readonly window?: number;
+  readonly results: boolean;
+}
+
+const LOOK_MS = 100;
+
+/** `agenthub bench` */
+export function addBench(program: Command, cli: Cli): void {
+  const command = program
+    .command('bench')
+    .summary('Load a broker, and measure it')
+    .description(
+      'Load a broker, and measure: percentiles of publish to ack, to delivery, to result, and a ledger of what ' +
+        'was lost, doubled or out of order (exit code 3). With a rate, times count from when a task was due. ' +
+        'Publishers and agents are in this process, which has one core: beyond that it measures itself.',
+    )
+    .addOption(
+      new Option('--scenario <name>', 'where to begin').choices(Object.keys(SCENARIOS)).default('steady'),
+    )
+    .option('--publishers <number>', 'publishers', whole(1, 100_000))
+    .option('--agents <number>', 'attached workers', whole(1, 1_000_000))
+    .option(
+      '--mailboxes <number>',
+      'mailboxes that the tasks go to, at most one an agent',
+      whole(1, 1_000_000),
+    )
+    .option('--sessions <number>', 'connections that publishers and agents share', whole(1, 10_000))
+    .option('--rate <number>', 'tasks a second, of all publishers together', whole(1, 100_000_000))
+    .option('--saturate', 'as many tasks as the broker takes')
+    .option('--unfinished <number>', 'most tasks on their way; with --saturate', whole(1, 100_000_000))
+    .option('--duration <duration>', 'how long to measure', aDuration)
+    .option('--warmup <duration>', 'load before that, which is not measured', aDuration)
+    .option('--payload <size>', `size of a task's payload, at least ${STAMP_BYTES} bytes`, aSize)
+    .option('--batch <number>', 'most tasks that leave together', whole(1, 10_000))
+    .option('--window <number>', 'most tasks that an agent holds; 0: adaptive', whole(0, 65_536))
+    .option('--no-results', 'want no results: a task ends with its delivery')
+    .addHelpText(
+      'after',
+      examples(
+        ['agenthub bench', '1,000 tasks a second for 10 s'],
+        [
+          'agenthub bench --scenario seed',
+          'the load test of the first AgentHub: 10 publishers, 1,000/s, 60 s',
+        ],
+        ['agenthub bench --scenario saturation -o json', 'how much it takes, for a program'],
+        ['agenthub bench --rate 50000 --batch 100 --agents 1000 --mailboxes 1000', 'something of your own'],
+      ),
+    )
+    .action((flags: Flags) => bench(cli, command, flags));
+}
+
+async function bench(cli: Cli, command: Command, flags: Flags): Promise<void> {
+  const plan = planOf(flags);
+  const output = cli.output(command);
+  const { clock } = cli;
+  using interruption = cli.terminal.untilInterrupted();
+  const hubs = await Promise.all(Array.from({ length: plan.sessions }, () => cli.connect(command)));
+  try {
+    const timings = new Timings(clock);
+    const load = new Load({ plan, run: `bench-${randomBytes(3).toString('hex')}`, hubs, clock, timings });
+    interruption.signal.addEventListener('abort', () => load.stop());
+    await load.attach();
+    {
+      using progress = new Progress(cli.terminal.stderr, 'bench', plan.warmupMs + plan.durationMs);
+      const begun = clock.now();
+      const look = (): void => {
+        const { accepted, ended, open } = load.ledger;
+        const speed = rate((ended / (clock.now() - begun)) * 1000);
+        progress.update(
+          clock.now() - begun,
+          `${count(accepted)} accepted  ${speed}/s  ${count(open)} on their way`,
+        );
+        timer = clock.after(LOOK_MS, look);
+      };
+      let timer = clock.after(LOOK_MS, look);
+      await load.go();
+      timer.cancel();
+    }
+    await load.detach();
+    const cluster = await hubs[0]!.call(Broker.method.describeCluster, {});
+    const outcome = { plan, cluster, load, timings };
+    if (output.json) output.document(reportView(outcome));
+    else output.say(reportText(outcome));
+    const verdict = verdictOf(load.ledger.sums());
+    if (verdict !== '') throw new BadOutcome(verdict);
+  } finally {
+    await Promise.all(hubs.map((hub) => hub.close()));
+  }
+}
+
+function planOf(flags: Flags): BenchPlan {
+  const base = SCENARIOS[flags.scenario]!;
+  const agents = flags.agents ?? base.agents;
+  const mailboxes = Math.min(flags.mailboxes ?? base.mailboxes, agents);
+  return {
+    ...base,
+    agents,
+    mailboxes,
+    publishers: flags.publishers ?? base.publishers,
+    sessions: flags.sessions ?? base.sessions,
+    rate: flags.saturate ? 0 : (flags.rate ?? base.rate),
+    warmupMs: flags.warmup ?? base.warmupMs,
+    durationMs: flags.duration ?? base.durationMs,
+    payloadBytes: Math.max(STAMP_BYTES, flags.payload ?? base.payloadBytes),
+    batch: flags.batch ?? base.batch,
+    unfinished: flags.unfinished ?? base.unfinished,
+    window: flags.window ?? base.window,
+    results: flags.results && base.results,
+  };
+}

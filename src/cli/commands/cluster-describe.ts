@@ -1,0 +1,50 @@
+import type { Command } from 'commander';
+import { durabilityName } from '../../client/messages.ts';
+import type { BrokerView } from '../../wire/gen/agenthub/v1/broker_pb.ts';
+import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
+import type { Cli } from '../cli.ts';
+import { count, percent, rate, span, time } from '../format.ts';
+import { examples } from '../options.ts';
+import { figures } from '../output.ts';
+
+/** `agenthub cluster describe` */
+export function addClusterDescribe(cluster: Command, cli: Cli): void {
+  const command = cluster
+    .command('describe', { isDefault: true })
+    .description('Show the brokers, and how they keep tasks')
+    .addHelpText('after', examples(['agenthub cluster', 'the same as agenthub cluster describe']))
+    .action(async () => {
+      await using hub = await cli.connect(command);
+      const cluster = await hub.call(Broker.method.describeCluster, {});
+      const output = cli.output(command);
+      const { log, shards, broker } = cluster;
+      const brokers = cluster.brokers.map(viewOf);
+      const durability = durabilityName(cluster.durability);
+      if (output.json) return output.document({ log, durability, shards, broker, brokers });
+      const now = cli.clock.now();
+      output.item({}, { log, durability, shards, asked: broker });
+      output.say('');
+      output.list(
+        brokers,
+        [
+          { head: 'BROKER', value: ({ id }) => id },
+          { head: 'ADDRESS', value: ({ address }) => address },
+          { head: 'VERSION', value: ({ version }) => version },
+          figures('SHARDS', (row) => row.shards),
+          figures('SESSIONS', ({ sessions }) => count(sessions)),
+          figures('AGENTS', ({ agents }) => count(agents)),
+          figures('TASKS/S', ({ tasksPerSecond }) => rate(tasksPerSecond)),
+          figures('LOAD', ({ load }) => percent(load)),
+          { head: 'STATE', value: ({ draining }) => (draining ? 'draining' : 'serving') },
+          figures('UP', ({ startedAt }) => span(now - Date.parse(startedAt))),
+        ],
+        'No brokers.',
+      );
+    });
+}
+
+function viewOf(view: BrokerView) {
+  const { id, address, version, level, shards, sessions, agents, tasksPerSecond, load, draining } = view;
+  const startedAt = time(Number(view.startedAtMs));
+  return { id, address, version, level, shards, sessions, agents, tasksPerSecond, load, draining, startedAt };
+}

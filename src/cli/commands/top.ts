@@ -1,0 +1,136 @@
+import type { Command } from 'commander';
+import pc from 'picocolors';
+import type { Hub } from '../../client/index.ts';
+import { durabilityName } from '../../client/messages.ts';
+import type { StatsResponse } from '../../wire/gen/agenthub/v1/admin_pb.ts';
+import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
+import type { Cli } from '../cli.ts';
+import { bytes, count, milliseconds, percent, rate, span } from '../format.ts';
+import { durationOption, examples } from '../options.ts';
+import { figures, table } from '../output.ts';
+import { plain } from '../views.ts';
+import type { MailboxRow } from './mailboxes.ts';
+import { listMailboxes, MAILBOX_COLUMNS } from './mailboxes.ts';
+
+interface Flags {
+  readonly once?: boolean;
+  readonly interval: number;
+}
+
+/** As many mailboxes are looked at, and as many shown. */
+const LOOKED_AT = 1000;
+const SHOWN = 10;
+
+/** Cursor home, and clear what is below. */
+const REDRAW = '\u001b[H\u001b[J';
+
+/** `agenthub top` */
+export function addTop(program: Command, cli: Cli): void {
+  const command = program
+    .command('top')
+    .description('Watch what a broker does: rates, latencies, the fullest mailboxes; until Ctrl-C')
+    .option('--once', 'look once')
+    .addOption(durationOption('--interval', 'time between two looks', '1s'))
+    .addHelpText(
+      'after',
+      examples(
+        ['agenthub top', 'a view that refreshes'],
+        ['agenthub top --interval 10s -o json', 'a line of JSON every 10 s'],
+      ),
+    )
+    .action((flags: Flags) => top(cli, command, flags));
+}
+
+async function top(cli: Cli, command: Command, { once = false, interval }: Flags): Promise<void> {
+  const output = cli.output(command);
+  using interruption = cli.terminal.untilInterrupted();
+  const { signal } = interruption;
+  await using hub = await cli.connect(command);
+  do {
+    const [stats, mailboxes] = await Promise.all([hub.call(Admin.method.stats, {}), fullest(hub)]);
+    if (output.json) output.event(statsView(stats), '');
+    else output.say(`${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(stats, mailboxes)}`);
+    if (!once) await pause(cli, interval, signal);
+  } while (!once && !signal.aborted);
+}
+
+async function fullest(hub: Hub): Promise<MailboxRow[]> {
+  const mailboxes = await listMailboxes(hub, '', LOOKED_AT);
+  const load = ({ queued, delayed, running }: MailboxRow): number => queued + delayed + running;
+  return mailboxes
+    .filter((row) => load(row) > 0)
+    .sort((a, b) => load(b) - load(a))
+    .slice(0, SHOWN);
+}
+
+function pause(cli: Cli, ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = (): void => {
+      timer.cancel();
+      signal.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = cli.clock.after(ms, done);
+    signal.addEventListener('abort', done);
+  });
+}
+
+function screenOf(stats: StatsResponse, mailboxes: readonly MailboxRow[]): string {
+  const { routing, processing, endToEnd, append } = stats;
+  const measured = { routing, processing, 'end to end': endToEnd, append };
+  const latencies = Object.entries(measured).flatMap(([name, latency]) =>
+    latency ? [{ name, latency }] : [],
+  );
+  const state = stats.draining ? pc.yellow('draining') : 'serving';
+  return [
+    `${pc.bold(stats.broker)}  ${stats.version}  up ${span(stats.uptimeSeconds * 1000)}  ${durabilityName(stats.durability)}  ${state}`,
+    '',
+    line('a second', [
+      ['tasks', rate(stats.tasksPerSecond)],
+      ['results', rate(stats.resultsPerSecond)],
+      ['progress', rate(stats.progressPerSecond)],
+      ['messages', rate(stats.messagesPerSecond)],
+    ]),
+    line('so far', [
+      ['accepted', count(Number(stats.accepted))],
+      ['completed', count(Number(stats.completed))],
+      ['failed', count(Number(stats.failed))],
+      ['dead', count(Number(stats.dead))],
+      ['redelivered', count(Number(stats.redelivered))],
+      ['refused', count(Number(stats.refused))],
+    ]),
+    line('now', [
+      ['queued', count(Number(stats.queued))],
+      ['running', count(Number(stats.running))],
+      ['agents', count(stats.agents)],
+      ['sessions', count(stats.sessions)],
+    ]),
+    line('machine', [
+      ['memory', bytes(Number(stats.memoryBytes))],
+      ['cpu', percent(stats.cpu)],
+      ['loop', percent(stats.eventLoopUtilization)],
+      ['log', bytes(Number(stats.logBytes))],
+      ['load', percent(stats.load)],
+    ]),
+    '',
+    table(latencies, [
+      { head: 'LATENCY (ms)', value: ({ name }) => name },
+      figures('P50', ({ latency }) => milliseconds(latency.p50)),
+      figures('P90', ({ latency }) => milliseconds(latency.p90)),
+      figures('P99', ({ latency }) => milliseconds(latency.p99)),
+      figures('MAX', ({ latency }) => milliseconds(latency.max)),
+      figures('COUNT', ({ latency }) => count(Number(latency.count))),
+    ]),
+    ...(mailboxes.length === 0 ? [] : ['', table(mailboxes, MAILBOX_COLUMNS)]),
+  ].join('\n');
+}
+
+function line(name: string, facts: readonly (readonly [name: string, value: string])[]): string {
+  return `${pc.dim(name.padEnd(9))} ${facts.map(([fact, value]) => `${pc.dim(fact)} ${value}`).join('   ')}`;
+}
+
+/** What a broker counts, for programs. */
+function statsView(stats: StatsResponse): object {
+  return { ...plain(stats), durability: durabilityName(stats.durability) };
+}

@@ -1,0 +1,43 @@
+import { pino, stdSerializers, stdTimeFunctions } from 'pino';
+import pc from 'picocolors';
+import type { Config } from '../config/schema.ts';
+import type { Logger } from '../std/logger.ts';
+import type { Screen } from './terminal.ts';
+
+const LEVELS: Readonly<Record<string, string>> = {
+  10: pc.dim('trace'),
+  20: pc.dim('debug'),
+  30: pc.green(' info'),
+  40: pc.yellow(' warn'),
+  50: pc.red('error'),
+  60: pc.red('fatal'),
+};
+
+/** What every line says, which people know already. */
+const COMMON = new Set(['level', 'time', 'msg', 'service', 'environment']);
+
+/** The logger that the configuration asks for: a line of JSON for each event, or a line for people. */
+export function createLogger({ log, service }: Pick<Config, 'log' | 'service'>, screen: Screen): Logger {
+  const pretty = log.format === 'pretty' || (log.format === 'auto' && screen.isTTY === true);
+  const options = {
+    level: log.level,
+    base: { service: service.name ?? 'agenthub', environment: service.environment },
+    timestamp: stdTimeFunctions.isoTime,
+    serializers: { error: stdSerializers.err },
+  };
+  return pino(options, { write: (line: string) => screen.write(pretty ? prettyLine(line) : line) });
+}
+
+function prettyLine(line: string): string {
+  const event = JSON.parse(line) as Record<string, unknown>;
+  const time = String(event['time']).slice(11, 23);
+  const fields = Object.entries(event).filter(([name]) => !COMMON.has(name));
+  const shown = fields.map(([name, value]) => pc.dim(`${name}=${text(value)}`));
+  return `${[pc.dim(time), LEVELS[String(event['level'])], event['msg'], ...shown].join(' ')}\n`;
+}
+
+function text(value: unknown): string {
+  if (typeof value === 'string') return value;
+  const message = typeof value === 'object' && value !== null && 'message' in value ? value.message : value;
+  return typeof message === 'string' ? message : JSON.stringify(message);
+}

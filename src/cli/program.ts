@@ -1,0 +1,74 @@
+import { Command, Option } from 'commander';
+import type { Cli } from './cli.ts';
+import { addAgents } from './commands/agents.ts';
+import { addBench } from './commands/bench.ts';
+import { addCluster } from './commands/cluster.ts';
+import { addConfig } from './commands/config.ts';
+import { addDead } from './commands/dead.ts';
+import { addMailboxes } from './commands/mailboxes.ts';
+import { addServe } from './commands/serve.ts';
+import { addShards } from './commands/shards.ts';
+import { addTask } from './commands/task.ts';
+import { addTop } from './commands/top.ts';
+import { addWork } from './commands/work.ts';
+import { EXIT_CODES } from './failure.ts';
+import { examples } from './options.ts';
+
+/** The whole command line, as a tree. */
+export function createProgram(cli: Cli): Command {
+  const { stdout, stderr } = cli.terminal;
+  const program = new Command('agenthub')
+    .description('A message broker for AI agents: tasks in, results back, nothing acknowledged is lost.')
+    .version(cli.version)
+    .exitOverride()
+    .configureHelp({ showGlobalOptions: true })
+    .showHelpAfterError('hint: --help shows what is accepted')
+    .configureOutput({
+      writeOut: (text) => stdout.write(text),
+      writeErr: (text) => stderr.write(text),
+      getOutHelpWidth: () => width(stdout.columns),
+      getErrHelpWidth: () => width(stderr.columns),
+    })
+    .addOption(
+      new Option('-o, --output <format>', 'table for people, json for programs')
+        .choices(['table', 'json'])
+        .default('table'),
+    )
+    .option('--broker <host:port>', 'the broker to talk to (default: client.host and client.port)')
+    .option('--token <token>', 'bearer token; better in AGENTHUB_CLIENT_TOKEN, where nobody sees it')
+    .option('--tls', 'encrypt, and trust the usual authorities')
+    .option('--ca-file <path>', 'encrypt, and trust these authorities (PEM)')
+    .option('--config <path>', 'configuration file (default: AGENTHUB_CONFIG)')
+    .option('--debug', 'tell what happens, and show where errors come from')
+    .addHelpText(
+      'after',
+      examples(
+        ['agenthub serve', 'run a broker in this terminal'],
+        ['agenthub work echo --exec cat', 'answer every task for `echo` with what it carries'],
+        ["agenthub task publish echo 'hello' --wait", 'send it one, and wait for the result'],
+      ),
+    )
+    .addHelpText('after', `\n${EXIT_CODES}`);
+
+  program.commandsGroup('Run:');
+  addServe(program, cli);
+  addTop(program, cli);
+  addBench(program, cli);
+  program.commandsGroup('Tasks:');
+  addTask(program, cli);
+  addWork(program, cli);
+  addDead(program, cli);
+  program.commandsGroup('Look:');
+  addMailboxes(program, cli);
+  addAgents(program, cli);
+  addShards(program, cli);
+  addCluster(program, cli);
+  addConfig(program, cli);
+  return program;
+}
+
+const MAX_WIDTH = 110;
+
+function width(columns = MAX_WIDTH): number {
+  return Math.min(columns, MAX_WIDTH);
+}
