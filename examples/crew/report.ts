@@ -15,7 +15,7 @@ export interface Row {
 
 /** Rows that a person reads. */
 const ROWS = 25;
-const SUMMARY = 200;
+const SUMMARY = 160;
 const WIDTHS = { file: 26, terms: 22, words: 8, ms: 15 };
 
 /** The rows as a table that fits the terminal. */

@@ -16,10 +16,12 @@ export function prose(text: string): string {
   return text
     .replace(/^(```|~~~)[\s\S]*?^\1.*$/gm, '')
     .replace(/<[^>\n]+>/g, ' ')
+    .replace(/^\s*\[[^\]]+\]:.*$/gm, '')
     .replace(/!\[[^\]]*\]\([^)]*\)/g, ' ')
     .replace(/\[([^\]]+)\]\([^)]*\)/g, '$1')
     .replace(/^\s*(\||#|={3,}|-{3,}|\/\/|import |export ).*$/gm, '\n')
     .replace(/^\s*([-*+>]|\d+\.)\s+/gm, '\n')
+    .replace(/https?:\/\/\S+/g, ' ')
     .replace(/[`*_]{1,3}/g, '');
 }
 
