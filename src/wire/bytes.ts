@@ -92,7 +92,7 @@ export class ByteWriter {
     } else if (start === 0 && end === source.length) {
       this.buffer.set(source, this.length);
     } else {
-      (source as Buffer).copy(this.buffer, this.length, start, end);
+      asBuffer(source).copy(this.buffer, this.length, start, end);
     }
     this.length += count;
   }
