@@ -246,7 +246,8 @@ export class Owner implements Applied {
     }
     const bytes = batches.bytes(tasks.batch[slot]!);
     const offset = tasks.offset[slot]!;
-    const entry = bytes.slice(offset, offset + entryLength(bytes, offset));
+    // A copy: `slice` of a Buffer is none, and the record must stay as it is in the log.
+    const entry = Uint8Array.from(bytes.subarray(offset, offset + entryLength(bytes, offset)));
     entry[10] = entry[10]! | Flag.once;
     for (let first = 0; first < names.length; first += FANOUT) {
       const some = names.slice(first, first + FANOUT);
