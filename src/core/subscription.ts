@@ -53,14 +53,17 @@ export class Subscriptions<A extends Attachment> {
 
   add(attachment: A): void {
     this.byId[attachment.id] = attachment;
-    let receivers = this.byMailbox[attachment.mailbox];
-    if (!receivers) {
-      receivers = { workers: [], listeners: [], rotation: [], filtered: false };
-      this.byMailbox[attachment.mailbox] = receivers;
-      this.attached.add(attachment.mailbox);
+    const { mailbox, listener, filtered } = attachment;
+    const receivers = this.byMailbox[mailbox];
+    if (receivers) {
+      (listener ? receivers.listeners : receivers.workers).push(attachment);
+      receivers.filtered ||= filtered;
+    } else {
+      // A list that is pushed to has room for 17; most mailboxes have one receiver.
+      const [workers, listeners] = listener ? [[], [attachment]] : [[attachment], []];
+      this.byMailbox[mailbox] = { workers, listeners, rotation: [], filtered };
+      this.attached.add(mailbox);
     }
-    (attachment.listener ? receivers.listeners : receivers.workers).push(attachment);
-    receivers.filtered ||= attachment.filtered;
     this.credited(attachment);
   }
 
@@ -86,7 +89,9 @@ export class Subscriptions<A extends Attachment> {
     if (attachment.listener || attachment.inFlight >= attachment.window) return;
     if (this.byId[attachment.id] !== attachment || this.rotating.has(attachment)) return;
     this.rotating.add(attachment);
-    this.byMailbox[attachment.mailbox]!.rotation.push(attachment);
+    const receivers = this.byMailbox[attachment.mailbox]!;
+    if (receivers.rotation.length === 0) receivers.rotation = [attachment];
+    else receivers.rotation.push(attachment);
   }
 
   get(id: number): A | undefined {
