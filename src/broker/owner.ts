@@ -1,42 +1,38 @@
 import type { Awaited } from '../core/awaiting.ts';
 import type { Balance } from '../core/subscription.ts';
-import { Subscriptions, takes } from '../core/subscription.ts';
-import { DirtySet } from '../core/dirty-set.ts';
-import { SlotHeap } from '../core/heap.ts';
+import { Subscriptions } from '../core/subscription.ts';
 import { isDue, isOverdue, ReadyQueues } from '../core/ready.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import { Outcome, outranks, ShardState } from '../core/shard-state.ts';
 import { Flag, Kind, NONE, State } from '../core/task-table.ts';
 import type { Log, Reading, Subject } from '../log/log.ts';
 import type { Metrics, TaskTypeMetrics } from '../obs/metrics.ts';
-import type { Clock, Random, Timer } from '../std/clock.ts';
+import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
-import { entryBodyStart, entryLength } from '../wire/record.ts';
+import { entryLength } from '../wire/record.ts';
 import type { Lease, LeaseName } from '../wire/lease.ts';
-import { leaseHash } from '../wire/lease.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import type { TextCache } from '../wire/text-cache.ts';
 import type { Applied } from './apply.ts';
 import { Applier } from './apply.ts';
+import { Alarms } from './alarms.ts';
+import { Dispatcher } from './dispatcher.ts';
 import type { Answer, Delivery } from './endings.ts';
 import { Endings } from './endings.ts';
 import type { Forward } from './forwarder.ts';
 import { Forwarder } from './forwarder.ts';
+import { Holders } from './holders.ts';
 import { Decided, Holds } from './holds.ts';
 import type { Waiter } from './journal.ts';
 import { Journal } from './journal.ts';
 import { Consumer, type ConsumerSpec } from './consumer.ts';
 import type { Sink } from './sink.ts';
 
-/** Tasks that are looked at behind one that no free worker takes. */
-const LOOKAHEAD = 64;
 /** Copies of a broadcast in one operation. */
 const FANOUT = 4000;
 /** An owner whose append has had no answer for this long, in milliseconds, stops delivering. */
 const UNANSWERED_MS = 500;
-
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 export interface OwnerOptions {
   readonly shard: number;
@@ -63,7 +59,7 @@ export interface OwnerOptions {
  * Serves one shard: applies its log, hands its tasks out, and writes what it decides.
  *
  * A driver around pure parts, like this: records from the log go through the `Applier`, which changes
- * the `ShardState` and says what follows; `dispatch` pairs `ReadyQueues` with `Subscriptions` and
+ * the `ShardState` and says what follows; the `Dispatcher` pairs `ReadyQueues` with `Subscriptions` and
  * delivers at once; decisions go to the `Journal` and take effect when they come back as records.
  * Between decision and effect a task is withheld, see {@link Holds}.
  */
@@ -75,8 +71,7 @@ export class Owner implements Applied {
   readonly holds = new Holds();
   readonly journal: Journal;
   readonly endings: Endings;
-  /** Tasks with a time at which something is to be done: become due, expire, run too long. */
-  readonly timers = new SlotHeap();
+  readonly holders: Holders;
 
   /** Bytes of all records applied. */
   appliedBytes = 0;
@@ -90,21 +85,13 @@ export class Owner implements Applied {
   private phase: 'replaying' | 'serving' | 'stopped' = 'replaying';
   private now = 0;
   private epoch: Epoch = { revision: 0, counter: 0 };
-  /** Mailboxes that may have something for somebody. */
-  private readonly dirty = new DirtySet();
-  private dispatching = false;
+  private readonly dispatcher: Dispatcher;
+  /** When tasks become due, expire, or have run too long. */
+  private readonly alarms: Alarms;
   private paused = false;
-  private readonly lease: Mutable<LeaseName>;
   private readonly consumersOf = new Map<string, Set<Consumer>>();
-  /** Lanes of replies that hold something, by the mailbox they are lanes of. */
-  private readonly lanes = new Map<string, Set<number>>();
-  /** Holders of leases that have no attachment: it was taken away, or has not come back yet. */
-  private readonly reclaimed = new Map<number, string>();
-  private timer: Timer | undefined;
-  private timerAt = Infinity;
   private lastType = '';
   private lastMetrics: TaskTypeMetrics | undefined;
-  private readonly isReady = (consumer: Consumer): boolean => consumer.sink.ready(consumer);
 
   constructor(options: OwnerOptions) {
     const { shard, log, clock, random } = options;
@@ -114,7 +101,6 @@ export class Owner implements Applied {
     this.applier = new Applier(this.state, options.known);
     this.ready = new ReadyQueues(this.state);
     this.subscriptions = new Subscriptions(options.balance);
-    this.lease = { shard, order: 0, tag: 0, delivery: 0, epoch: 0, slot: 0 };
     this.journal = new Journal({
       log,
       clock,
@@ -139,6 +125,18 @@ export class Owner implements Applied {
       metrics: options.metrics,
       random,
     });
+    this.holders = new Holders(shard, this.state, this.subscriptions, this.holds, this.journal);
+    this.dispatcher = new Dispatcher({
+      state: this.state,
+      ready: this.ready,
+      subscriptions: this.subscriptions,
+      holders: this.holders,
+      endings: this.endings,
+      metrics: options.metrics,
+      isAlive: options.isAlive,
+      handedOut: (slot) => this.limitRun(slot),
+    });
+    this.alarms = new Alarms(clock, (slots) => this.ring(slots));
     this.forwarder = new Forwarder({
       shard,
       state: this.state,
@@ -178,23 +176,24 @@ export class Owner implements Applied {
     this.reading?.stop();
     this.journal.close();
     this.forwarder.close();
+    this.alarms.close();
     if (error) this.options.lost(error);
   }
 
   private serve(): void {
     this.phase = 'serving';
-    this.lease.epoch = this.epoch.counter;
+    this.holders.epoch = this.epoch.counter;
     this.applier.live(this);
     this.endings.restart();
     this.holds.fit(this.state.tasks.capacity);
-    this.ready.rebuild(this.now, (slot) => this.setTimer(slot));
+    this.ready.rebuild(this.now, (slot) => this.setAlarm(slot));
     const { tasks, mailboxes } = this.state;
     for (const slot of tasks.slots()) {
       if (tasks.kind[slot] === Kind.broadcast) this.broadcast(slot);
-      else if (tasks.kind[slot] === Kind.result) this.noteLane(tasks.mailbox[slot]!);
-      if (tasks.flags[slot]! & Flag.deadline) this.setTimer(slot);
+      else if (tasks.kind[slot] === Kind.result) this.dispatcher.noteLane(tasks.mailbox[slot]!);
+      if (tasks.flags[slot]! & Flag.deadline && tasks.state[slot] === State.queued) this.setAlarm(slot);
     }
-    for (const [, mailbox] of mailboxes.entries()) this.dirty.add(mailbox);
+    for (const [, mailbox] of mailboxes.entries()) this.dispatcher.mark(mailbox);
     this.forwarder.pumpAll();
     this.dispatchAll();
   }
@@ -220,7 +219,7 @@ export class Owner implements Applied {
     if (tasks.kind[slot] === Kind.task) this.metricsOf(slot).accepted.add();
     else {
       metrics.results.add();
-      this.noteLane(tasks.mailbox[slot]!);
+      this.dispatcher.noteLane(tasks.mailbox[slot]!);
     }
     this.queued(slot);
   }
@@ -228,12 +227,11 @@ export class Owner implements Applied {
   queued(slot: number): void {
     const { tasks } = this.state;
     this.holds.fit(tasks.capacity);
-    this.holds.clear(slot);
-    if (isDue(this.state, slot, this.now)) {
-      this.ready.add(slot);
-      this.dirty.add(tasks.mailbox[slot]!);
-      if (tasks.flags[slot]! & Flag.deadline) this.setTimer(slot);
-    } else this.setTimer(slot);
+    // Its end may have been decided while it was on its way back.
+    if (this.holds.decided[slot] === Decided.ending) return;
+    this.holders.clear(slot);
+    if (isDue(this.state, slot, this.now)) this.makeReady(slot);
+    else this.setAlarm(slot);
   }
 
   broadcast(slot: number): void {
@@ -262,14 +260,13 @@ export class Owner implements Applied {
   }
 
   died(slot: number): void {
-    this.timers.remove(slot);
-    this.holds.clear(slot);
+    this.alarms.clear(slot);
+    this.holders.clear(slot);
   }
 
   ending(slot: number): void {
-    this.ready.remove(slot);
-    this.timers.remove(slot);
-    this.holds.clear(slot);
+    this.withdraw(slot);
+    this.holders.clear(slot);
   }
 
   duplicate(order: number, tag: number): void {
@@ -296,31 +293,13 @@ export class Owner implements Applied {
     let consumers = this.consumersOf.get(consumer.session);
     if (!consumers) this.consumersOf.set(consumer.session, (consumers = new Set()));
     consumers.add(consumer);
-    this.claim(consumer);
+    this.holders.claim(consumer, this.now);
     this.resume(consumer);
     return consumer;
   }
 
-  /** Leases that the session has held before this attachment was made belong to it now. */
-  private claim(consumer: Consumer): void {
-    if (consumer.listener) return;
-    for (const slot of this.heldBy(consumer.session)) {
-      if (this.state.tasks.mailbox[slot] !== consumer.mailbox || this.holds.holder[slot] !== NONE) continue;
-      this.holds.holder[slot] = consumer.id;
-      this.holds.deliveredAt[slot] = this.now;
-      this.reclaimed.delete(slot);
-      consumer.inFlight++;
-    }
-  }
-
   detach(consumer: Consumer): void {
-    if (consumer.inFlight > 0) {
-      for (const slot of this.heldBy(consumer.session)) {
-        if (this.holds.holder[slot] !== consumer.id) continue;
-        this.holds.holder[slot] = NONE;
-        this.reclaimed.set(slot, consumer.session);
-      }
-    }
+    this.holders.disown(consumer);
     this.subscriptions.remove(consumer);
     const consumers = this.consumersOf.get(consumer.session);
     consumers?.delete(consumer);
@@ -333,30 +312,16 @@ export class Owner implements Applied {
     if (this.phase !== 'serving') return;
     this.now = this.options.clock.now();
     this.subscriptions.credited(consumer);
-    this.dirty.add(consumer.mailbox);
-    for (const lane of this.lanes.get(this.state.mailboxes.name(consumer.mailbox)) ?? []) this.dirty.add(lane);
+    this.dispatcher.markFor(consumer);
     this.dispatchAll();
-  }
-
-  /** Slots that the session holds, as the log says or will say. */
-  private heldBy(session: string): number[] {
-    const id = this.state.sessions.find(session);
-    const logged = id < 0 ? [] : [...this.state.leasesOf(id)].filter((slot) => this.isHeld(slot));
-    return [...logged, ...this.journal.pendingLeases(session).filter((slot) => this.isPending(slot, session))];
-  }
-
-  /** A lease that is decided, and not in the state yet. */
-  private isPending(slot: number, session: string): boolean {
-    const coming = this.holds.decided[slot] === Decided.leasing && this.state.tasks.state[slot] === State.queued;
-    return coming && this.holderOf(slot) === session;
   }
 
   /** The session will not come back: its attachments go, and its tasks are given to others. */
   sessionGone(session: string, counts: boolean, error: string): void {
     if (this.phase !== 'serving') return;
     this.now = this.options.clock.now();
-    for (const slot of this.heldBy(session)) {
-      this.timers.remove(slot);
+    for (const slot of this.holders.heldBy(session)) {
+      this.alarms.clear(slot);
       if (counts) this.endings.retry(slot, error, 0, this.now);
       else this.endings.giveBack(slot, 0, false);
       this.letGo(slot);
@@ -379,23 +344,21 @@ export class Owner implements Applied {
     for (const lease of leases) {
       const slot = this.state.find(lease.order, lease.tag, lease.slot);
       if (slot === NONE || this.holds.decided[slot]! >= Decided.returning) stale.push(lease);
-      else if (this.delivery(slot) === lease.delivery && this.holderOf(slot) === sink.session) {
+      else if (this.holders.delivery(slot) === lease.delivery && this.holders.holderOf(slot) === sink.session) {
         listed.add(slot);
         kept.push(lease);
       } else if (tasks.state[slot] === State.queued && this.holds.decided[slot] === Decided.nothing && tasks.deliveries[slot]! + 1 === lease.delivery) {
         // The broker died between the delivery and the record of it.
-        this.ready.remove(slot);
-        this.timers.remove(slot);
-        this.holds.decided[slot] = Decided.leasing;
-        this.journal.lease(slot, lease.order, lease.delivery, sink.session, this.now);
-        this.reclaimed.set(slot, sink.session);
+        this.withdraw(slot);
+        this.holders.retake(slot, sink.session, this.now);
+        this.limitRun(slot);
         listed.add(slot);
         kept.push(lease);
       } else stale.push(lease);
     }
-    for (const slot of this.heldBy(sink.session)) {
+    for (const slot of this.holders.heldBy(sink.session)) {
       if (listed.has(slot) || this.holds.deliveredAt[slot]! >= before) continue;
-      this.timers.remove(slot);
+      this.alarms.clear(slot);
       this.endings.giveBack(slot, 0, false);
       this.letGo(slot);
     }
@@ -403,124 +366,10 @@ export class Owner implements Applied {
     return { stale, kept };
   }
 
-  // ── Delivering ───────────────────────────────────────────────────────────────────────────────
-
   private dispatchAll(): void {
-    if (this.dispatching || this.paused || this.phase !== 'serving') return;
+    if (this.paused || this.phase !== 'serving') return;
     if (this.journal.unanswered(this.now) > UNANSWERED_MS) return;
-    this.dispatching = true;
-    this.dirty.drain(this.dispatch);
-    this.dispatching = false;
-  }
-
-  private readonly dispatch = (mailbox: number): void => {
-    const { ready, subscriptions } = this;
-    if (ready.count(mailbox) === 0) return;
-    const receivers = this.receiversOf(mailbox);
-    const workers = subscriptions.workers(receivers);
-    const listeners = subscriptions.listeners(receivers);
-    if (workers.length === 0 && listeners.length === 0) return;
-    const filtered = subscriptions.filtered(receivers) || listeners.some((one) => one.spec.taskIds.size > 0);
-    const skipped: number[] = [];
-    while (skipped.length < LOOKAHEAD) {
-      const slot = ready.peek(mailbox);
-      if (slot === NONE) break;
-      if (isOverdue(this.state, slot, this.now)) {
-        ready.remove(slot);
-        this.endings.giveUp(slot, 'deadline', 'the deadline passed before it was delivered', this.now);
-        continue;
-      }
-      const type = filtered ? this.state.types.text(this.state.tasks.type[slot]!) : '';
-      if (workers.length > 0) {
-        const worker = subscriptions.choose(receivers, type, this.isReady);
-        if (worker) {
-          ready.remove(slot);
-          if (listeners.length > 0) this.copyTo(listeners, slot, type);
-          this.handOut(slot, worker);
-          continue;
-        }
-      } else if (this.copyToAll(listeners, slot, type)) continue;
-      if (!filtered) break;
-      ready.remove(slot);
-      skipped.push(slot);
-    }
-    for (const slot of skipped) ready.add(slot);
-  };
-
-  /** The mailbox whose consumers get what is in this one: its own, unless it is an orphaned lane. */
-  private receiversOf(mailbox: number): number {
-    const { mailboxes } = this.state;
-    if (!mailboxes.isLane(mailbox)) return mailbox;
-    const name = mailboxes.name(mailbox);
-    const mark = name.indexOf('#');
-    if (this.subscriptions.workers(mailbox).length > 0) return mailbox;
-    if (this.options.isAlive(name.slice(mark + 1)) && this.subscriptions.listeners(mailboxes.find(name.slice(0, mark))).length === 0) return mailbox;
-    const base = mailboxes.find(name.slice(0, mark));
-    return base < 0 ? mailbox : base;
-  }
-
-  private handOut(slot: number, worker: Consumer): void {
-    const { state, holds, lease, now } = this;
-    const { tasks } = state;
-    const { metrics } = this.options;
-    holds.decided[slot] = Decided.leasing;
-    holds.holder[slot] = worker.id;
-    holds.deliveredAt[slot] = now;
-    worker.inFlight++;
-    lease.order = tasks.order[slot]!;
-    lease.tag = tasks.tag[slot]!;
-    lease.delivery = tasks.deliveries[slot]! + 1;
-    lease.slot = slot;
-    this.write(slot, worker, lease);
-    this.journal.lease(slot, lease.order, lease.delivery, worker.session, now);
-    metrics.delivered.add();
-    if (lease.delivery > 1) metrics.redelivered.add();
-    else metrics.routing.observe((now - tasks.accepted[slot]!) / 1000);
-    if (tasks.flags[slot]! & (Flag.runLimit | Flag.deadline)) this.limitRun(slot);
-  }
-
-  private write(slot: number, consumer: Consumer, lease: LeaseName | undefined): void {
-    const { tasks, batches } = this.state;
-    const bytes = batches.bytes(tasks.batch[slot]!);
-    const offset = tasks.offset[slot]!;
-    consumer.sink.deliver(
-      consumer,
-      lease,
-      tasks.attempts[slot]! + 1,
-      tasks.accepted[slot]!,
-      tasks.kind[slot] === Kind.result,
-      bytes,
-      entryBodyStart(bytes, offset),
-      offset + tasks.length[slot]!,
-    );
-  }
-
-  /** Gives listeners beside workers a copy of a first delivery; those that can't take it go without. */
-  private copyTo(listeners: readonly Consumer[], slot: number, type: string): void {
-    if (this.state.tasks.deliveries[slot]! > 0) return;
-    for (const listener of listeners) {
-      if (!this.wants(listener, slot, type)) continue;
-      if (listener.sink.ready(listener)) this.write(slot, listener, undefined);
-      else this.options.metrics.copiesDropped.add();
-    }
-  }
-
-  /** Gives all listeners that want it a copy, and is done with it; false if there are none or one is not ready. */
-  private copyToAll(listeners: readonly Consumer[], slot: number, type: string): boolean {
-    const takers = listeners.filter((listener) => this.wants(listener, slot, type));
-    if (takers.length === 0 || !takers.every(this.isReady)) return false;
-    this.ready.remove(slot);
-    for (const listener of takers) this.write(slot, listener, undefined);
-    const { metrics } = this.options;
-    metrics.delivered.add(takers.length);
-    metrics.routing.observe((this.now - this.state.tasks.accepted[slot]!) / 1000);
-    this.endings.delivered(slot);
-    return true;
-  }
-
-  private wants(listener: Consumer, slot: number, type: string): boolean {
-    if (!takes(listener, type)) return false;
-    return listener.spec.taskIds.size === 0 || listener.spec.taskIds.has(this.endings.facts(slot).id);
+    this.dispatcher.run(this.now);
   }
 
   // ── What holders say ─────────────────────────────────────────────────────────────────────────
@@ -542,9 +391,9 @@ export class Owner implements Applied {
   /** Takes a completion. Throws if it is too late. */
   complete(lease: Lease, session: string, answer: ResultPayload | undefined): void {
     const slot = this.open(lease);
-    if (lease.delivery > this.delivery(slot)) throw tooLate();
-    const consumer = this.consumer(slot);
-    const holder = consumer ? consumer.session : this.holderOf(slot);
+    if (lease.delivery > this.holders.issued(slot)) throw tooLate();
+    const consumer = this.holders.consumer(slot);
+    const holder = consumer ? consumer.session : this.holders.holderOf(slot);
     const executor = consumer ? consumer.spec.agent : '';
     if (this.state.tasks.kind[slot] === Kind.task) {
       const type = this.metricsOf(slot);
@@ -552,9 +401,8 @@ export class Owner implements Applied {
       type.duration.observe((this.now - this.holds.deliveredAt[slot]!) / 1000);
       this.options.metrics.endToEnd.observe((this.now - this.state.tasks.accepted[slot]!) / 1000);
     }
-    if (holder !== session && holder !== '') this.abort(slot, 'completed by another worker');
-    this.ready.remove(slot);
-    this.timers.remove(slot);
+    if (holder !== session && holder !== '') this.holders.abort(slot, 'completed by another worker');
+    this.withdraw(slot);
     this.endings.succeed(slot, executor, answer, this.now);
     this.letGo(slot);
   }
@@ -562,7 +410,7 @@ export class Owner implements Applied {
   /** Takes a failure, from the current holder only. */
   fail(lease: Lease, session: string, error: string, retryable: boolean, retryAfterMs: number): void {
     const slot = this.held(lease, session);
-    this.timers.remove(slot);
+    this.alarms.clear(slot);
     if (retryable) this.endings.retry(slot, error, retryAfterMs, this.now);
     else this.endings.giveUp(slot, 'rejected', error, this.now);
     this.letGo(slot);
@@ -571,7 +419,7 @@ export class Owner implements Applied {
   /** Takes a task back untouched, from the current holder only. */
   giveBack(lease: Lease, session: string): void {
     const slot = this.held(lease, session);
-    this.timers.remove(slot);
+    this.alarms.clear(slot);
     this.endings.giveBack(slot, 0, false);
     this.letGo(slot);
   }
@@ -584,9 +432,8 @@ export class Owner implements Applied {
     if (this.phase !== 'serving') throw notServing(this.shard);
     this.now = this.options.clock.now();
     if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
-    this.abort(slot, `answered by ${by.executor}`);
-    this.ready.remove(slot);
-    this.timers.remove(slot);
+    this.holders.abort(slot, `answered by ${by.executor}`);
+    this.withdraw(slot);
     if (succeeded) {
       this.metricsOf(slot).completed.add();
       this.endings.succeed(slot, by.executor, by.payload, this.now);
@@ -613,15 +460,14 @@ export class Owner implements Applied {
     this.now = this.options.clock.now();
     const slot = this.held(lease, session);
     if (this.state.tasks.flags[slot]! & Flag.runLimit) {
-      this.timers.push(slot, this.now + (runMs || this.endings.facts(slot).maxRunMs));
-      this.armTimer();
+      this.alarms.set(slot, this.now + (runMs || this.endings.facts(slot).maxRunMs));
     }
   }
 
   /** The slot of a lease that this session holds; throws if it does not. */
   held(lease: Lease, session: string): number {
     const slot = this.open(lease);
-    if (this.holderOf(slot) !== session || this.delivery(slot) !== lease.delivery) throw tooLate();
+    if (this.holders.holderOf(slot) !== session || this.holders.delivery(slot) !== lease.delivery) throw tooLate();
     return slot;
   }
 
@@ -634,27 +480,6 @@ export class Owner implements Applied {
     return slot;
   }
 
-  /** Which delivery of the task is the current one. */
-  private delivery(slot: number): number {
-    const deliveries = this.state.tasks.deliveries[slot]!;
-    const coming = this.holds.decided[slot] === Decided.leasing && this.state.tasks.state[slot] === State.queued;
-    return coming ? deliveries + 1 : deliveries;
-  }
-
-  /** The session that holds the task now, or ''. */
-  holderOf(slot: number): string {
-    const consumer = this.consumer(slot);
-    if (consumer) return consumer.session;
-    const { tasks, sessions } = this.state;
-    if (tasks.state[slot] === State.leased) return sessions.text(tasks.session[slot]!);
-    return this.holds.decided[slot] === Decided.leasing ? (this.reclaimed.get(slot) ?? '') : '';
-  }
-
-  /** The attachment that the task was delivered through, if it is still there. */
-  consumer(slot: number): Consumer | undefined {
-    return this.subscriptions.get(this.holds.holder[slot]!);
-  }
-
   /** The figures of the task's type; the last ones are remembered. */
   private metricsOf(slot: number): TaskTypeMetrics {
     const type = this.state.types.text(this.state.tasks.type[slot]!);
@@ -665,26 +490,18 @@ export class Owner implements Applied {
     return this.lastMetrics;
   }
 
-  private isHeld(slot: number): boolean {
-    const decided = this.holds.decided[slot];
-    if (decided === Decided.leasing) return true;
-    return decided === Decided.nothing && this.state.tasks.state[slot] === State.leased;
+  /** The holder has it no more; its mailbox may give the attachment another. */
+  private letGo(slot: number): void {
+    const consumer = this.holders.letGo(slot, this.now);
+    if (!consumer) return;
+    this.dispatcher.mark(consumer.mailbox);
+    this.dispatcher.mark(this.state.tasks.mailbox[slot]!);
   }
 
-  /** The attachment has one task less; its mailbox may give it another. */
-  private letGo(slot: number): void {
-    const consumer = this.consumer(slot);
-    this.reclaimed.delete(slot);
-    if (!consumer) return;
-    const { tasks } = this.state;
-    this.holds.holder[slot] = NONE;
-    consumer.settledOne(this.now - this.holds.deliveredAt[slot]!, this.now);
-    const delivery = tasks.deliveries[slot]! + (tasks.state[slot] === State.leased ? 0 : 1);
-    consumer.sink.leaseEnded(leaseHash(this.shard, tasks.order[slot]!, tasks.tag[slot]!, delivery));
-    this.subscriptions.credited(consumer);
-    this.dirty.add(consumer.mailbox);
-    const lane = tasks.mailbox[slot]!;
-    if (lane !== consumer.mailbox) this.dirty.add(lane);
+  /** The task must not be delivered, and nothing is to be done about it at any time. */
+  private withdraw(slot: number): void {
+    this.ready.remove(slot);
+    this.alarms.clear(slot);
   }
 
   // ── What others ask ──────────────────────────────────────────────────────────────────────────
@@ -703,9 +520,8 @@ export class Owner implements Applied {
     this.now = this.options.clock.now();
     if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
     this.metricsOf(slot).cancelled.add();
-    this.abort(slot, reason === '' ? 'cancelled' : `cancelled: ${reason}`);
-    this.ready.remove(slot);
-    this.timers.remove(slot);
+    this.holders.abort(slot, reason === '' ? 'cancelled' : `cancelled: ${reason}`);
+    this.withdraw(slot);
     this.endings.cancel(slot, reason, this.now);
     this.letGo(slot);
     this.journal.after(cancelled);
@@ -715,9 +531,8 @@ export class Owner implements Applied {
 
   /** Forgets a dead letter, an unclaimed result, or a queued task, without telling anybody. */
   purge(slot: number): boolean {
-    if (this.isHeld(slot) || this.holds.decided[slot] !== Decided.nothing) return false;
-    this.ready.remove(slot);
-    this.timers.remove(slot);
+    if (this.holders.isHeld(slot) || this.holds.decided[slot] !== Decided.nothing) return false;
+    this.withdraw(slot);
     this.endings.finishSilently(slot, Outcome.cancelled);
     return true;
   }
@@ -734,8 +549,7 @@ export class Owner implements Applied {
   /** Gives up a task whose time has passed. */
   expire(slot: number, reason: 'deadline' | 'retention', error: string): void {
     if (this.holds.decided[slot] !== Decided.nothing || this.state.tasks.state[slot] !== State.queued) return;
-    this.ready.remove(slot);
-    this.timers.remove(slot);
+    this.withdraw(slot);
     this.endings.giveUp(slot, reason, error, this.now);
   }
 
@@ -750,7 +564,7 @@ export class Owner implements Applied {
   leases(): number {
     const { tasks } = this.state;
     let count = 0;
-    for (const slot of tasks.slots()) if (this.isHeld(slot)) count++;
+    for (const slot of tasks.slots()) if (this.holders.isHeld(slot)) count++;
     return count;
   }
 
@@ -758,98 +572,56 @@ export class Owner implements Applied {
   pause(paused: boolean): void {
     this.paused = paused;
     if (paused) return;
-    for (const mailbox of this.subscriptions.mailboxes()) this.dirty.add(mailbox);
+    for (const mailbox of this.subscriptions.mailboxes()) this.dispatcher.mark(mailbox);
     this.serveLanes();
   }
 
-  // ── Timers ───────────────────────────────────────────────────────────────────────────────────
+  /** Lanes whose session is gone are served by the agent's other sessions from now on. */
+  serveLanes(): void {
+    this.now = this.options.clock.now();
+    this.dispatcher.markLanes();
+    this.dispatchAll();
+  }
 
-  /** Arms the timer of a queued task: when it becomes due, or else when it expires. */
-  private setTimer(slot: number): void {
+  // ── Time ─────────────────────────────────────────────────────────────────────────────────────
+
+  private makeReady(slot: number): void {
+    this.ready.add(slot);
+    this.dispatcher.mark(this.state.tasks.mailbox[slot]!);
+    if (this.state.tasks.flags[slot]! & Flag.deadline) this.setAlarm(slot);
+  }
+
+  /** Sets the alarm of a queued task: when it becomes due, or else when it expires. */
+  private setAlarm(slot: number): void {
     const { tasks } = this.state;
     const deadline = tasks.flags[slot]! & Flag.deadline ? tasks.deadline[slot]! : Infinity;
     const due = isDue(this.state, slot, this.now) ? Infinity : tasks.notBefore[slot]!;
-    this.timers.push(slot, Math.min(due, deadline));
-    this.armTimer();
+    this.alarms.set(slot, Math.min(due, deadline));
   }
 
+  /** A task was handed out: its deadline is met, and its running time counts. */
   private limitRun(slot: number): void {
-    this.timers.remove(slot);
+    this.alarms.clear(slot);
     if (!(this.state.tasks.flags[slot]! & Flag.runLimit)) return;
-    this.timers.push(slot, this.now + this.endings.facts(slot).maxRunMs);
-    this.armTimer();
+    this.alarms.set(slot, this.now + this.endings.facts(slot).maxRunMs);
   }
 
-  private armTimer(): void {
-    if (this.timers.size === 0) return;
-    const at = this.timers.peekKey();
-    if (at >= this.timerAt) return;
-    this.timer?.cancel();
-    this.timerAt = at;
-    const { clock } = this.options;
-    this.timer = clock.after(Math.min(Math.max(0, at - clock.now()), 60_000), () => this.onTimer());
-  }
-
-  private onTimer(): void {
-    this.timerAt = Infinity;
-    this.timer = undefined;
+  private ring(slots: Iterable<number>): void {
     if (this.phase !== 'serving') return;
     this.now = this.options.clock.now();
-    while (this.timers.size > 0 && this.timers.peekKey() <= this.now) this.timeHasCome(this.timers.pop());
-    this.armTimer();
+    for (const slot of slots) this.timeHasCome(slot);
     this.dispatchAll();
   }
 
   private timeHasCome(slot: number): void {
     const { tasks } = this.state;
-    if (this.isHeld(slot)) {
-      this.abort(slot, 'the task ran longer than its max_run_ms');
+    if (this.holders.isHeld(slot)) {
+      this.holders.abort(slot, 'the task ran longer than its max_run_ms');
       this.endings.retry(slot, 'it ran longer than its max_run_ms', 0, this.now);
       this.letGo(slot);
     } else if (this.holds.decided[slot] !== Decided.nothing) return;
     else if (isOverdue(this.state, slot, this.now)) this.expire(slot, 'deadline', 'the deadline passed before it was delivered');
-    else if (tasks.state[slot] === State.queued && !this.ready.has(slot)) {
-      this.ready.add(slot);
-      this.dirty.add(tasks.mailbox[slot]!);
-      if (tasks.flags[slot]! & Flag.deadline) this.setTimer(slot);
-    }
-  }
-
-  // ── Lanes of replies ─────────────────────────────────────────────────────────────────────────
-
-  private noteLane(mailbox: number): void {
-    if (!this.state.mailboxes.isLane(mailbox)) return;
-    const name = this.state.mailboxes.name(mailbox);
-    const mark = name.indexOf('#');
-    const base = name.slice(0, mark);
-    const lanes = this.lanes.get(base);
-    if (lanes) lanes.add(mailbox);
-    else this.lanes.set(base, new Set([mailbox]));
-  }
-
-  /** Serves lanes whose session is gone by the agent's other sessions, and forgets empty ones. */
-  serveLanes(): void {
-    const { mailboxes } = this.state;
-    for (const [base, lanes] of this.lanes) {
-      for (const lane of lanes) {
-        if (mailboxes.has(lane) && mailboxes.name(lane).startsWith(base)) this.dirty.add(lane);
-        else lanes.delete(lane);
-      }
-      if (lanes.size === 0) this.lanes.delete(base);
-    }
-    this.now = this.options.clock.now();
-    this.dispatchAll();
-  }
-
-  private abort(slot: number, reason: string): void {
-    const consumer = this.consumer(slot);
-    if (!consumer) return;
-    const { tasks } = this.state;
-    this.lease.order = tasks.order[slot]!;
-    this.lease.tag = tasks.tag[slot]!;
-    this.lease.delivery = this.delivery(slot);
-    this.lease.slot = slot;
-    consumer.sink.abort(this.lease, reason);
+    else if (tasks.state[slot] === State.queued && !this.ready.has(slot)) this.makeReady(slot);
   }
 }
 

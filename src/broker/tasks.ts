@@ -130,7 +130,7 @@ export function viewSlot(broker: Broker, owner: Owner, slot: number, now: number
   const facts = owner.endings.facts(slot);
   const mailbox = state.mailboxes.name(tasks.mailbox[slot]!);
   const death = state.deaths.get(slot);
-  const holder = owner.holderOf(slot);
+  const holder = owner.holders.holderOf(slot);
   const progress = broker.progress.of(mailbox, facts.id);
   return {
     id: facts.id,
@@ -145,7 +145,7 @@ export function viewSlot(broker: Broker, owner: Owner, slot: number, now: number
     notBeforeMs: BigInt(Math.floor(tasks.notBefore[slot]!)),
     deadlineMs: tasks.flags[slot]! & Flag.deadline ? BigInt(Math.floor(tasks.deadline[slot]!)) : 0n,
     sessionId: holder,
-    executor: owner.consumer(slot)?.spec.agent ?? '',
+    executor: owner.holders.consumer(slot)?.spec.agent ?? '',
     payloadBytes: body.length,
     shard: owner.shard,
     ...(death ? { deadReason: death.reason, deadError: death.error, deadAtMs: BigInt(Math.floor(death.at)) } : {}),

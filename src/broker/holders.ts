@@ -1,0 +1,164 @@
+import type { ShardState } from '../core/shard-state.ts';
+import type { Subscriptions } from '../core/subscription.ts';
+import { NONE, State } from '../core/task-table.ts';
+import type { LeaseName } from '../wire/lease.ts';
+import { leaseHash } from '../wire/lease.ts';
+import type { Consumer } from './consumer.ts';
+import type { Holds } from './holds.ts';
+import { Decided } from './holds.ts';
+import type { Journal } from './journal.ts';
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+/** Who holds which task of a shard: what the log says, and what has been decided since. */
+export class Holders {
+  /** The epoch that new leases name. */
+  epoch = 0;
+  private readonly shard: number;
+  private readonly state: ShardState;
+  private readonly subscriptions: Subscriptions<Consumer>;
+  private readonly holds: Holds;
+  private readonly journal: Journal;
+  private readonly lease: Mutable<LeaseName>;
+  /** Holders of leases that have no attachment: it was taken away, or has not come back yet. */
+  private readonly detached = new Map<number, string>();
+
+  constructor(
+    shard: number,
+    state: ShardState,
+    subscriptions: Subscriptions<Consumer>,
+    holds: Holds,
+    journal: Journal,
+  ) {
+    this.shard = shard;
+    this.state = state;
+    this.subscriptions = subscriptions;
+    this.holds = holds;
+    this.journal = journal;
+    this.lease = { shard, order: 0, tag: 0, delivery: 0, epoch: 0, slot: 0 };
+  }
+
+  /** Gives the task to the worker; answers with the lease, an object that is used again. */
+  take(slot: number, worker: Consumer, now: number): LeaseName {
+    const { holds } = this;
+    holds.decided[slot] = Decided.leasing;
+    holds.holder[slot] = worker.id;
+    holds.deliveredAt[slot] = now;
+    worker.inFlight++;
+    const lease = this.leaseOf(slot);
+    this.journal.lease(slot, lease.order, lease.delivery, worker.session, now);
+    return lease;
+  }
+
+  /** Gives a task back to a session that held it when the broker died, before the log knew. */
+  retake(slot: number, session: string, now: number): void {
+    this.holds.decided[slot] = Decided.leasing;
+    this.holds.deliveredAt[slot] = now;
+    this.detached.set(slot, session);
+    const { order, delivery } = this.leaseOf(slot);
+    this.journal.lease(slot, order, delivery, session, now);
+  }
+
+  /** The holder has it no more; answers with the attachment that has one task less, if there is one. */
+  letGo(slot: number, now: number): Consumer | undefined {
+    const consumer = this.consumer(slot);
+    this.detached.delete(slot);
+    if (!consumer) return undefined;
+    const { tasks } = this.state;
+    this.holds.holder[slot] = NONE;
+    consumer.settledOne(now - this.holds.deliveredAt[slot]!, now);
+    consumer.sink.leaseEnded(leaseHash(this.shard, tasks.order[slot]!, tasks.tag[slot]!, this.issued(slot)));
+    this.subscriptions.credited(consumer);
+    return consumer;
+  }
+
+  /** Leases of the mailbox that the session held before this attachment was made belong to it now. */
+  claim(consumer: Consumer, now: number): void {
+    if (consumer.listener) return;
+    for (const slot of this.heldBy(consumer.session)) {
+      if (this.state.tasks.mailbox[slot] !== consumer.mailbox || this.holds.holder[slot] !== NONE) continue;
+      this.holds.holder[slot] = consumer.id;
+      this.holds.deliveredAt[slot] = now;
+      this.detached.delete(slot);
+      consumer.inFlight++;
+    }
+  }
+
+  /** The attachment goes; its session keeps the leases. */
+  disown(consumer: Consumer): void {
+    if (consumer.inFlight === 0) return;
+    for (const slot of this.heldBy(consumer.session)) {
+      if (this.holds.holder[slot] !== consumer.id) continue;
+      this.holds.holder[slot] = NONE;
+      this.detached.set(slot, consumer.session);
+    }
+  }
+
+  /** The slot is about to be free, or in its mailbox again. */
+  clear(slot: number): void {
+    this.holds.clear(slot);
+    this.detached.delete(slot);
+  }
+
+  /** Tells the holder to stop, if it is connected through an attachment. */
+  abort(slot: number, reason: string): void {
+    this.consumer(slot)?.sink.abort(this.leaseOf(slot), reason);
+  }
+
+  /** Whether somebody holds the task, and nothing else has been decided. */
+  isHeld(slot: number): boolean {
+    const decided = this.holds.decided[slot];
+    if (decided === Decided.leasing) return true;
+    return decided === Decided.nothing && this.state.tasks.state[slot] === State.leased;
+  }
+
+  /** Slots that the session holds, as the log says or will say. */
+  heldBy(session: string): number[] {
+    const id = this.state.sessions.find(session);
+    const logged = id < 0 ? [] : [...this.state.leasesOf(id)].filter((slot) => this.isHeld(slot));
+    const coming = (slot: number): boolean => this.isComing(slot) && this.holderOf(slot) === session;
+    return [...logged, ...new Set(this.journal.pendingLeases(session).filter(coming))];
+  }
+
+  /** The session that holds the task now, or ''. */
+  holderOf(slot: number): string {
+    const consumer = this.consumer(slot);
+    if (consumer) return consumer.session;
+    const { tasks, sessions } = this.state;
+    if (tasks.state[slot] === State.leased) return sessions.text(tasks.session[slot]!);
+    return this.isComing(slot) ? (this.detached.get(slot) ?? '') : '';
+  }
+
+  /** The attachment that the task was delivered through, if it is still there. */
+  consumer(slot: number): Consumer | undefined {
+    return this.subscriptions.get(this.holds.holder[slot]!);
+  }
+
+  /** Which delivery of the task is the current one. */
+  delivery(slot: number): number {
+    return this.state.tasks.deliveries[slot]! + (this.isComing(slot) ? 1 : 0);
+  }
+
+  /** The highest delivery of the task that was ever handed out. */
+  issued(slot: number): number {
+    const { tasks } = this.state;
+    const coming = this.holds.decided[slot] !== Decided.nothing && tasks.state[slot] === State.queued;
+    return tasks.deliveries[slot]! + (coming ? 1 : 0);
+  }
+
+  /** Whether its lease was decided and is not in the state yet. */
+  private isComing(slot: number): boolean {
+    return this.holds.decided[slot] === Decided.leasing && this.state.tasks.state[slot] === State.queued;
+  }
+
+  private leaseOf(slot: number): LeaseName {
+    const { lease } = this;
+    const { tasks } = this.state;
+    lease.order = tasks.order[slot]!;
+    lease.tag = tasks.tag[slot]!;
+    lease.delivery = this.delivery(slot);
+    lease.epoch = this.epoch;
+    lease.slot = slot;
+    return lease;
+  }
+}
