@@ -123,6 +123,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     broker,
     clock,
     random,
+    logger,
     metrics,
     door,
     taskBytes: config.limits.taskBytes,

@@ -10,6 +10,7 @@ import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
+import type { Logger } from '../std/logger.ts';
 import { asBuffer } from '../wire/bytes.ts';
 import { Ranges } from '../wire/client-frame.ts';
 import {
@@ -71,6 +72,7 @@ export interface EventBusOptions {
   readonly broker: Broker;
   readonly clock: Clock;
   readonly random: Random;
+  readonly logger: Logger;
   readonly metrics: Metrics;
   readonly door: Door;
   readonly taskBytes: number;
@@ -132,7 +134,11 @@ export class EventBusEdge {
     if (asked.state === 'ended') return ended(asked.outcome, outcome);
     const { owner } = asked;
     const { origin, requester, ...task } = requesterOf(asked)!;
-    const awaited = { mailbox: task.to, type: task.type, requester: origin === '' ? requester : `${requester}#${origin}` };
+    const awaited = {
+      mailbox: task.to,
+      type: task.type,
+      requester: origin === '' ? requester : `${requester}#${origin}`,
+    };
     let inTime = true;
     await new Promise<void>((durable) => {
       if (asked.state === 'awaited' || outcome === 0) {
@@ -175,7 +181,10 @@ export class EventBusEdge {
   private checkSize(report: Buffer, name: string): void {
     const { taskBytes } = this.options;
     if (report.length <= taskBytes) return;
-    throw limit('limits.taskBytes', `the ${name} has ${report.length} bytes; at most ${taskBytes} are accepted`);
+    throw limit(
+      'limits.taskBytes',
+      `the ${name} has ${report.length} bytes; at most ${taskBytes} are accepted`,
+    );
   }
 
   private subscribe(call: Stream, begin: () => void): void {
@@ -183,12 +192,20 @@ export class EventBusEdge {
     try {
       door.admit(call);
       if (broker.phase !== 'ready') {
-        throw new HubError('unavailable', `this broker is ${broker.phase}; subscribe to another one, or later`, {
-          retryAfterMs: 500,
-        });
+        throw new HubError(
+          'unavailable',
+          `this broker is ${broker.phase}; subscribe to another one, or later`,
+          {
+            retryAfterMs: 500,
+          },
+        );
       }
       if (broker.sessions.size >= maxSessions) {
-        throw limit('limits.sessions', `this broker has ${maxSessions} sessions already; subscribe to another one`, 5000);
+        throw limit(
+          'limits.sessions',
+          `this broker has ${maxSessions} sessions already; subscribe to another one`,
+          5000,
+        );
       }
       begin();
     } catch (error) {
@@ -205,7 +222,12 @@ export class EventBusEdge {
     }
     const types = filter('task_types', taskTypes);
     const wanted = { agent: agentId, types, taskIds: new Set<string>() };
-    this.open(call, 'tasks', ignore).attach(this.options.broker.ownerOf(agentId), agentId, wanted, taskMessageOf);
+    this.open(call, 'tasks', ignore).attach(
+      this.options.broker.ownerOf(agentId),
+      agentId,
+      wanted,
+      taskMessageOf,
+    );
   }
 
   private subscribeToResults(call: Stream): void {
@@ -222,7 +244,8 @@ export class EventBusEdge {
     const { agent, taskIds } = this.requester(call);
     const subscriber = this.open(call, 'progress', () => unlisten());
     const unlisten = this.options.broker.progress.listen(agent, (progress) => {
-      if (wants(taskIds, progress.taskId ?? '') && subscriber.takesMore) subscriber.send(taskProgressOf(progress));
+      if (wants(taskIds, progress.taskId ?? '') && subscriber.takesMore)
+        subscriber.send(taskProgressOf(progress));
     });
   }
 
@@ -234,7 +257,7 @@ export class EventBusEdge {
   }
 
   private open(call: Stream, what: 'tasks' | 'results' | 'progress', ended: () => void): Subscriber {
-    const { broker, clock, random, door } = this.options;
+    const { broker, clock, random, door, logger } = this.options;
     const id = random.token(8);
     const leave = door.enter(call.getPeer());
     const subscriber = new Subscriber({
@@ -242,6 +265,7 @@ export class EventBusEdge {
       client: `eventbus ${what}`,
       call,
       clock,
+      logger,
       works: what === 'tasks',
       ended: () => {
         leave();
@@ -264,7 +288,9 @@ function ended(was: number, reported: number): Buffer {
 function inTheirWords(error: HubError): HubError {
   const { code, message, field = '', cause } = error;
   const name = FIELDS[field];
-  return name === undefined ? error : new HubError(code, message.replaceAll(field, name), { field: name, cause });
+  return name === undefined
+    ? error
+    : new HubError(code, message.replaceAll(field, name), { field: name, cause });
 }
 
 function decode<Desc extends DescMessage>(schema: Desc, request: Buffer): MessageShape<Desc> {

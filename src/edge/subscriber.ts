@@ -6,6 +6,7 @@ import type { LeaseName } from '../wire/lease.ts';
 import { CreditWindow } from '../core/credit.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
+import type { Logger } from '../std/logger.ts';
 import { statusOf } from '../wire/status.ts';
 import { joined } from './joined.ts';
 
@@ -27,6 +28,7 @@ export interface SubscriberOptions {
   readonly client: string;
   readonly call: ServerWritableStream<Buffer, Buffer>;
   readonly clock: Clock;
+  readonly logger: Logger;
   /** Whether it stands for an agent at work. */
   readonly works: boolean;
   /** The stream has ended, by whomever. */
@@ -78,7 +80,14 @@ export class Subscriber implements RegisteredSession {
   attach(owner: Owner, mailbox: string, wanted: Wanted, translate: Translate): void {
     const spec = { ...wanted, attachedAt: this.options.clock.now() };
     this.translate = translate;
-    const consumer = owner.attach(mailbox, { ...spec, sink: this, number: 1, listener: true, window: 1, maxWindow: 1 });
+    const consumer = owner.attach(mailbox, {
+      ...spec,
+      sink: this,
+      number: 1,
+      listener: true,
+      window: 1,
+      maxWindow: 1,
+    });
     this.attachment = { mailbox, owner, consumer };
   }
 
@@ -96,7 +105,11 @@ export class Subscriber implements RegisteredSession {
 
   /** Whether another message may be sent now. */
   get takesMore(): boolean {
-    return this.open && this.waiting.length + this.writing < this.credit.window && this.waitingBytes < WAITING_BYTES;
+    return (
+      this.open &&
+      this.waiting.length + this.writing < this.credit.window &&
+      this.waitingBytes < WAITING_BYTES
+    );
   }
 
   ready(): boolean {
@@ -114,7 +127,13 @@ export class Subscriber implements RegisteredSession {
     start: number,
     end: number,
   ): void {
-    if (this.translate) this.send(this.translate(bytes, start, end, acceptedMs));
+    const { logger } = this.options;
+    try {
+      if (this.translate) this.send(this.translate(bytes, start, end, acceptedMs));
+    } catch (error) {
+      // What can't be said in this protocol must not bring the broker down, now and after each restart.
+      logger.error({ session: this.session, error }, 'a message was left out: it can not be translated');
+    }
   }
 
   /** Nothing is ever leased to it. */
@@ -128,7 +147,12 @@ export class Subscriber implements RegisteredSession {
 
   checkAlive(now: number): void {
     if (this.writing > 0 && now - this.writingSince > STALL_MS) {
-      this.end(new HubError('exhausted', `the stream took nothing for ${STALL_MS / 1000} s; subscribe again and read faster`));
+      this.end(
+        new HubError(
+          'exhausted',
+          `the stream took nothing for ${STALL_MS / 1000} s; subscribe again and read faster`,
+        ),
+      );
     }
   }
 

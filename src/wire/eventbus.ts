@@ -86,7 +86,8 @@ export class TaskMessageReader {
     if (!this.has(Field.id)) throw empty('task_id');
     if (!this.has(Field.type)) throw empty('task_type');
     if (!this.has(Field.requester)) throw empty('requester_agent_id');
-    if (priority > Priority.CRITICAL) throw invalid('priority is not a known priority; use 0 to 4', 'priority');
+    if (priority > Priority.CRITICAL)
+      throw invalid('priority is not a known priority; use 0 to 4', 'priority');
     return this.envelope(task, priority, deadlineMs);
   }
 
@@ -124,7 +125,8 @@ export class TaskMessageReader {
       else if (time.field === 2) nanos = time.value;
     }
     if (seconds >= NEGATIVE) return 0;
-    if (seconds > LAST_SECOND || nanos > 999_999_999) throw invalid('deadline is not a valid Timestamp', 'deadline');
+    if (seconds > LAST_SECOND || nanos > 999_999_999)
+      throw invalid('deadline is not a valid Timestamp', 'deadline');
     return seconds * 1000 + Math.floor(nanos / 1e6);
   }
 }
@@ -227,7 +229,7 @@ export function taskMessageOf(message: Uint8Array, start: number, end: number, a
         ...(task.deadlineMs > 0n ? { deadline: timestampFromMs(Number(task.deadlineMs)) } : {}),
         priority: Math.min(task.priority, Priority.CRITICAL) as Priority,
         ...metadata('metadata', task.headers),
-        createdAt: timestampFromMs(acceptedMs),
+        createdAt: timestampFromMs(Math.floor(acceptedMs)),
       }),
     ),
   );
@@ -257,7 +259,8 @@ export function taskResultOf(message: Uint8Array, start: number, end: number): B
 /** The `eventbus.TaskProgress` that this is to subscribers. */
 export function taskProgressOf(update: ProgressInit): Buffer {
   const payload = update.payload ?? new Uint8Array(0);
-  if (update.contentType === PROGRESS_TYPE && isGood(progress, payload, 0, payload.length)) return asBuffer(payload);
+  if (update.contentType === PROGRESS_TYPE && isGood(progress, payload, 0, payload.length))
+    return asBuffer(payload);
   return translated(update.contentType ?? '', payload, (progressData) =>
     toBinary(
       TaskProgressSchema,
@@ -285,7 +288,8 @@ const STATUS: Readonly<Record<number, TaskStatus>> = {
 
 function checkReport({ taskId, status }: { readonly taskId: string; readonly status: number }): void {
   if (taskId === '') throw empty('task_id');
-  if (status < 0 || status > TaskStatus.CANCELLED) throw invalid('status is not a known status; use 0 to 5', 'status');
+  if (status < 0 || status > TaskStatus.CANCELLED)
+    throw invalid('status is not a known status; use 0 to 5', 'status');
 }
 
 /** Field 1 of a request. Parts of a message that stand apart are one message, says protobuf. */
@@ -362,7 +366,9 @@ function metadata<Name extends string>(
   name: Name,
   headers: Readonly<Record<string, string>>,
 ): { readonly [key in Name]?: JsonObject } {
-  return Object.keys(headers).length === 0 ? {} : ({ [name]: { ...headers } } as { readonly [key in Name]: JsonObject });
+  return Object.keys(headers).length === 0
+    ? {}
+    : ({ [name]: { ...headers } } as { readonly [key in Name]: JsonObject });
 }
 
 function bytes(writer: ByteWriter, tag: number, source: Uint8Array, start: number, end: number): void {

@@ -41,7 +41,8 @@ export class WellFormed {
     while (scanner.next()) {
       const rule = rules[scanner.field];
       if (rule === undefined) continue;
-      if (scanner.wireType !== rule.wireType) throw malformed(`${rule.name} has the wrong wire type`, rule.name);
+      if (scanner.wireType !== rule.wireType)
+        throw malformed(`${rule.name} has the wrong wire type`, rule.name);
       if (rule.inner) this.walk(bytes, scanner.start, scanner.stop, rule.inner, depth + 1);
       else if (rule.isText) checkUtf8(bytes, scanner.start, scanner.stop, rule.name);
     }
