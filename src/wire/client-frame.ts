@@ -25,7 +25,7 @@ import {
   ProgressUpdateSchema,
   WindowSchema,
 } from './gen/agenthub/v1/session_pb.ts';
-import { Scanner } from './scanner.ts';
+import { checkEntry, checkUtf8, Scanner } from './scanner.ts';
 
 /** Field numbers of `agenthub.v1.ClientFrame`. */
 const Field = {
@@ -198,6 +198,7 @@ export class SettlementScan {
   readonly headers = new Ranges();
   private readonly outer = new Scanner();
   private readonly inner = new Scanner();
+  private readonly entry = new Scanner();
 
   /** @throws HubError `invalid` if the bytes are malformed. */
   read(bytes: Uint8Array, start: number, end: number): void {
@@ -238,10 +239,12 @@ export class SettlementScan {
         this.payloadEnd = inner.stop;
       } else if (inner.field === 2) {
         inner.expectBytes('completed.content_type');
+        checkUtf8(bytes, inner.start, inner.stop, 'completed.content_type');
         this.contentTypeStart = inner.start;
         this.contentTypeEnd = inner.stop;
       } else if (inner.field === 3) {
         inner.expectBytes('completed.headers');
+        checkEntry(this.entry, bytes, inner.start, inner.stop, 'completed.headers');
         this.headers.add(inner.start, inner.stop);
       }
     }
@@ -264,6 +267,7 @@ export class SettlementScan {
         this.payloadEnd = inner.stop;
       } else if (inner.field === 5) {
         inner.expectBytes('failed.content_type');
+        checkUtf8(bytes, inner.start, inner.stop, 'failed.content_type');
         this.contentTypeStart = inner.start;
         this.contentTypeEnd = inner.stop;
       }

@@ -5,8 +5,8 @@ import { Flag, Kind } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteWriter, textOf } from './bytes.ts';
 import type { Priority } from './gen/agenthub/v1/task_pb.ts';
-import type { EntryHead } from './record.ts';
-import { checkUtf8, Scanner } from './scanner.ts';
+import type { EntryHead } from './entry.ts';
+import { checkEntry, checkUtf8, Scanner } from './scanner.ts';
 import { TextCache } from './text-cache.ts';
 
 /** Field numbers of `agenthub.v1.Task`. */
@@ -22,7 +22,9 @@ const TaskField = {
   backoff: 9,
   maxRun: 10,
   contentType: 11,
+  headers: 12,
   context: 13,
+  payload: 14,
 } as const;
 
 /** `agenthub.v1.Priority` → level: 0 is handed out last, 4 first. */
@@ -60,6 +62,7 @@ export class TaskScan {
   idStart = 0;
   idEnd = 0;
   private readonly scanner = new Scanner();
+  private readonly entry = new Scanner();
   private readonly mailboxes = new CheckedText('task.to', checkAddress, 262_144);
   private readonly types = new CheckedText('task.type', checkName, 1024);
   private readonly requesters = new CheckedText('task.requester', checkAgentId, 65_536);
@@ -133,6 +136,22 @@ export class TaskScan {
           break;
         case TaskField.backoff:
           scanner.expectVarint('task.backoff_ms');
+          break;
+        // The broker does not go by these, but a task that its receiver can't decode would end the session.
+        case TaskField.contentType:
+          scanner.expectBytes('task.content_type');
+          checkUtf8(bytes, scanner.start, scanner.stop, 'task.content_type');
+          break;
+        case TaskField.headers:
+          scanner.expectBytes('task.headers');
+          checkEntry(this.entry, bytes, scanner.start, scanner.stop, 'task.headers');
+          break;
+        case TaskField.context:
+          scanner.expectBytes('task.context_id');
+          checkUtf8(bytes, scanner.start, scanner.stop, 'task.context_id');
+          break;
+        case TaskField.payload:
+          scanner.expectBytes('task.payload');
           break;
         default:
       }

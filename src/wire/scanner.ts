@@ -112,6 +112,16 @@ export function checkUtf8(bytes: Uint8Array, start: number, end: number, field: 
   if (at < end && !isUtf8(bytes.subarray(start, end))) throw malformed(`${field} is not valid UTF-8`, field);
 }
 
+/** Refuses an entry of a `map<string, string>` that is not well-formed; `scanner` is used for it. */
+export function checkEntry(scanner: Scanner, bytes: Uint8Array, start: number, end: number, field: string): void {
+  scanner.open(bytes, start, end);
+  while (scanner.next()) {
+    if (scanner.field > 2) continue;
+    scanner.expectBytes(field);
+    checkUtf8(bytes, scanner.start, scanner.stop, field);
+  }
+}
+
 /** The error for bytes that are no protobuf, or not what they should be. */
 export function malformed(what: string, field?: string): HubError {
   return new HubError('invalid', `malformed message: ${what}`, field === undefined ? {} : { field });
