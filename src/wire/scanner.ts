@@ -1,6 +1,9 @@
 import { isUtf8 } from 'node:buffer';
 import { HubError } from '../std/errors.ts';
 
+/** Shared: even an empty array of its own would cost more than all the rest of a scanner. */
+const NOTHING = new Uint8Array(0);
+
 /**
  * Walks over the fields of one protobuf message without decoding it
  * (https://protobuf.dev/programming-guides/encoding/). One object is used again and again.
@@ -8,7 +11,7 @@ import { HubError } from '../std/errors.ts';
  * Malformed input throws HubError `invalid`; nothing is read outside of `[at, end)`.
  */
 export class Scanner {
-  bytes: Uint8Array = new Uint8Array(0);
+  bytes: Uint8Array = NOTHING;
   at = 0;
   end = 0;
   /** Of the field that `next` found. */
@@ -113,7 +116,13 @@ export function checkUtf8(bytes: Uint8Array, start: number, end: number, field: 
 }
 
 /** Refuses an entry of a `map<string, string>` that is not well-formed; `scanner` is used for it. */
-export function checkEntry(scanner: Scanner, bytes: Uint8Array, start: number, end: number, field: string): void {
+export function checkEntry(
+  scanner: Scanner,
+  bytes: Uint8Array,
+  start: number,
+  end: number,
+  field: string,
+): void {
   scanner.open(bytes, start, end);
   while (scanner.next()) {
     if (scanner.field > 2) continue;
