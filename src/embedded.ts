@@ -98,7 +98,11 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     clock,
     door,
     version,
-    full: { agents: FULL_AGENTS, tasksPerSecond: FULL_TASKS_PER_SECOND, memoryBytes: config.limits.memoryHighWaterBytes },
+    full: {
+      agents: FULL_AGENTS,
+      tasksPerSecond: FULL_TASKS_PER_SECOND,
+      memoryBytes: config.limits.memoryHighWaterBytes,
+    },
   });
   const sessions = new SessionsDoor({
     broker,
@@ -130,10 +134,13 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     maxSessions: config.limits.sessions,
   });
   const services: Service[] = [
-    { definition: serviceDefinition(BrokerService, ['connect', 'publish']), implementation: native.implementation() },
+    {
+      definition: serviceDefinition(BrokerService, ['connect', 'publish']),
+      implementation: native.implementation(),
+    },
     { definition: serviceDefinition(EventBus, EVENT_BUS_METHODS), implementation: eventBus.implementation() },
   ];
-  const grpc = new GrpcEdge(services, {
+  const grpc = new GrpcEdge(services, clock, {
     ...config.grpc,
     ...(tls ? { tls: { ...tls, clientCa: tls.clientCa } } : {}),
   });

@@ -5,8 +5,11 @@ import type { Subject } from '../log/log.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteReader } from '../wire/bytes.ts';
 import { rehashed, taskHash } from '../wire/envelope.ts';
-import type { CopiedTask, OwnerOperations, Posting, TasksVisitor } from '../wire/record.ts';
-import { Entry, entryLength, readOwner, readOwnerHead, readTasks } from '../wire/record.ts';
+import type { CopiedTask, OwnerOperations, Posting } from '../wire/owner-record.ts';
+import type { TasksVisitor } from '../wire/tasks-record.ts';
+import { Entry, entryLength } from '../wire/entry.ts';
+import { readOwner, readOwnerHead } from '../wire/owner-record.ts';
+import { readTasks } from '../wire/tasks-record.ts';
 import type { TextCache } from '../wire/text-cache.ts';
 import { readCheckpoint } from './checkpoint.ts';
 
@@ -193,7 +196,14 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.state.drop(slot);
   }
 
-  release(order: number, tag: number, hint: number, deliveries: number, notBefore: number, counts: boolean): void {
+  release(
+    order: number,
+    tag: number,
+    hint: number,
+    deliveries: number,
+    notBefore: number,
+    counts: boolean,
+  ): void {
     const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.state.release(slot, deliveries, notBefore, counts);

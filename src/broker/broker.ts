@@ -107,12 +107,15 @@ export class Broker {
           known,
           knownIds: options.knownIds,
           logger: options.logger.child({ shard }),
-          forward: (destination, source, parcels, done) => this.ingress.forward(destination, source, parcels, done),
+          forward: (destination, source, parcels, done) =>
+            this.ingress.forward(destination, source, parcels, done),
           isAlive: (session) => this.sessions.isAlive(session),
           lost: (error) => this.fail(error),
         }),
     );
-    this.upkeeps = this.owners.map((owner) => new Upkeep(owner, log, clock, options.retention, options.thrift));
+    this.upkeeps = this.owners.map(
+      (owner) => new Upkeep(owner, log, clock, options.retention, options.thrift),
+    );
   }
 
   get phase(): Phase {
@@ -193,10 +196,18 @@ export class Broker {
 
   private closed(): HubError | undefined {
     const { limits } = this.options;
-    if (this.current === 'draining') return new HubError('unavailable', 'this broker is draining; publish to another one', { retryAfterMs: 1000 });
-    if (this.current !== 'ready') return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
+    if (this.current === 'draining')
+      return new HubError('unavailable', 'this broker is draining; publish to another one', {
+        retryAfterMs: 1000,
+      });
+    if (this.current !== 'ready')
+      return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
     if (!this.overHighWater) return undefined;
-    return limit('limits.memoryHighWaterBytes', `the broker uses more than ${limits.memoryHighWaterBytes} bytes of memory; try again later`, 1000);
+    return limit(
+      'limits.memoryHighWaterBytes',
+      `the broker uses more than ${limits.memoryHighWaterBytes} bytes of memory; try again later`,
+      1000,
+    );
   }
 
   private full(shard: number, mailbox: string): HubError | undefined {
@@ -210,10 +221,18 @@ export class Broker {
       return limit('limits.mailboxes', `there are ${limits.mailboxes} mailboxes already; purge some`, 5000);
     }
     if (mailboxes.queued[id]! >= limits.mailboxDepth) {
-      return limit('limits.mailboxDepth', `the mailbox ${mailbox} holds ${limits.mailboxDepth} tasks already; add workers`, 1000);
+      return limit(
+        'limits.mailboxDepth',
+        `the mailbox ${mailbox} holds ${limits.mailboxDepth} tasks already; add workers`,
+        1000,
+      );
     }
     if (mailboxes.bytes[id]! >= limits.mailboxBytes) {
-      return limit('limits.mailboxBytes', `the mailbox ${mailbox} holds ${limits.mailboxBytes} bytes already; add workers`, 1000);
+      return limit(
+        'limits.mailboxBytes',
+        `the mailbox ${mailbox} holds ${limits.mailboxBytes} bytes already; add workers`,
+        1000,
+      );
     }
     return undefined;
   }
@@ -223,7 +242,8 @@ export class Broker {
     if (this.current === 'stopped') return;
     const { clock, upkeepMs = UPKEEP_MS } = this.options;
     this.upkeepTimer = clock.after(upkeepMs / this.upkeeps.length, () => {
-      if (this.turn === 0) this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
+      if (this.turn === 0)
+        this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
       this.upkeeps[this.turn]!.run();
       this.turn = (this.turn + 1) % this.upkeeps.length;
       this.upkeep();

@@ -7,7 +7,7 @@ import { takes } from '../core/subscription.ts';
 import { Kind, NONE } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { LeaseName } from '../wire/lease.ts';
-import { entryBodyStart } from '../wire/record.ts';
+import { entryBodyStart } from '../wire/entry.ts';
 import type { Consumer } from './consumer.ts';
 import type { Endings } from './endings.ts';
 import type { Holders } from './holders.ts';
@@ -80,7 +80,8 @@ export class Dispatcher {
     const { mailboxes } = this.options.state;
     for (const [base, lanes] of this.lanes) {
       for (const lane of lanes) {
-        if (mailboxes.has(lane) && mailboxes.isLane(lane) && baseOf(mailboxes.name(lane)) === base) this.dirty.add(lane);
+        if (mailboxes.has(lane) && mailboxes.isLane(lane) && baseOf(mailboxes.name(lane)) === base)
+          this.dirty.add(lane);
         else lanes.delete(lane);
       }
       if (lanes.size === 0) this.lanes.delete(base);

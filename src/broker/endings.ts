@@ -10,7 +10,7 @@ import { backoff } from '../std/backoff.ts';
 import { ByteWriter } from '../wire/bytes.ts';
 import type { TaskFacts } from '../wire/envelope.ts';
 import { taskFacts } from '../wire/envelope.ts';
-import { encodeEntry, entryBody, entryMaxAttempts, entryOrigin } from '../wire/record.ts';
+import { encodeEntry, entryBody, entryMaxAttempts, entryOrigin } from '../wire/entry.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import { encodeResult } from '../wire/result.ts';
 import { Decided, type Holds } from './holds.ts';
@@ -118,7 +118,8 @@ export class Endings {
     const most = entryMaxAttempts(bytes, tasks.offset[slot]!) || delivery.maxAttempts;
     if (attempts >= most) return this.giveUp(slot, 'attempts', error, now);
     const initialMs = this.facts(slot).backoffMs || delivery.backoffInitialMs;
-    const pause = retryAfterMs || backoff(attempts, { initialMs, maxMs: delivery.backoffMaxMs }, random.float());
+    const pause =
+      retryAfterMs || backoff(attempts, { initialMs, maxMs: delivery.backoffMaxMs }, random.float());
     this.giveBack(slot, now + pause, true);
   }
 
@@ -139,11 +140,20 @@ export class Endings {
     if (tasks.kind[slot] === Kind.result) return this.finishSilently(slot, Outcome.expired);
     const expired = reason === 'deadline' || reason === 'retention';
     const outcome = expired ? Outcome.expired : Outcome.failed;
-    if (tasks.flags[slot]! & Flag.once) return this.finish(slot, outcome, by.executor, error, by.payload, now);
+    if (tasks.flags[slot]! & Flag.once)
+      return this.finish(slot, outcome, by.executor, error, by.payload, now);
     const deliveries = this.deliveries(slot);
     holds.decided[slot] = Decided.ending;
     const counts = !expired;
-    journal.record.kill(tasks.order[slot]!, tasks.tag[slot]!, slot, deliveries, reason, clipped(error), counts);
+    journal.record.kill(
+      tasks.order[slot]!,
+      tasks.tag[slot]!,
+      slot,
+      deliveries,
+      reason,
+      clipped(error),
+      counts,
+    );
     this.answer(slot, outcome, by.executor, error, by.payload, now, counts);
     journal.touch();
     metrics.dead.of(reason).add();
@@ -201,7 +211,8 @@ export class Endings {
     const { state, journal, holds } = this.options;
     holds.decided[slot] = Decided.ending;
     journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, slot, outcome);
-    if (state.tasks.flags[slot]! & Flag.answers) this.answer(slot, outcome, executor, error, answer, now, true);
+    if (state.tasks.flags[slot]! & Flag.answers)
+      this.answer(slot, outcome, executor, error, answer, now, true);
     journal.touch();
   }
 
@@ -249,7 +260,17 @@ export class Endings {
     hash[1] = shard;
     hash[2] = number % 0x1_0000_0000;
     hash[3] = Math.floor(number / 0x1_0000_0000);
-    const head = { kind: Kind.result, priority: 2, flags: 0, maxAttempts: 0, hash, originHigh: 0, originLow: 0, deadline: 0, notBefore: 0 };
+    const head = {
+      kind: Kind.result,
+      priority: 2,
+      flags: 0,
+      maxAttempts: 0,
+      hash,
+      originHigh: 0,
+      originLow: 0,
+      deadline: 0,
+      notBefore: 0,
+    };
     journal.record.post({ destination, number, mailbox, type, entry: encodeEntry(head, result) });
   }
 }

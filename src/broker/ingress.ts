@@ -9,7 +9,8 @@ import { backoff } from '../std/backoff.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Ranges } from '../wire/client-frame.ts';
-import { sessionWords, TasksRecordWriter } from '../wire/record.ts';
+import { sessionWords } from '../wire/entry.ts';
+import { TasksRecordWriter } from '../wire/tasks-record.ts';
 import { TaskScan, withId } from '../wire/envelope.ts';
 import { Ticket } from './ticket.ts';
 
@@ -106,13 +107,23 @@ export class Ingress {
     this.scan.head.originLow = words.low;
     for (let index = 0; index < tasks.count; index++) {
       if (closed) this.refuse(ticket, index, closed);
-      else if (index >= batchTasks) this.refuse(ticket, index, limit('limits.batchTasks', `a batch has at most ${batchTasks} tasks; split it`));
+      else if (index >= batchTasks)
+        this.refuse(
+          ticket,
+          index,
+          limit('limits.batchTasks', `a batch has at most ${batchTasks} tasks; split it`),
+        );
       else this.accept(bytes, tasks.start(index), tasks.end(index), index, publication);
     }
   }
 
   /** Appends parcels of another shard's outbox to the log of `destination`. */
-  forward(destination: number, source: number, parcels: readonly Parcel[], done: (error: HubError | undefined) => void): void {
+  forward(
+    destination: number,
+    source: number,
+    parcels: readonly Parcel[],
+    done: (error: HubError | undefined) => void,
+  ): void {
     const pending = this.shards[destination]!;
     if (!pending.writer.fits(parcels.reduce((sum, { entry }) => sum + entry.length, 0))) this.seal(pending);
     pending.writer.forward(source, parcels[0]!.number, parcels);
@@ -120,12 +131,23 @@ export class Ingress {
     this.schedule(destination, pending);
   }
 
-  private accept(bytes: Uint8Array, start: number, end: number, index: number, publication: Publication): void {
+  private accept(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    index: number,
+    publication: Publication,
+  ): void {
     const { scan } = this;
     const { taskBytes, fullness, log } = this.options;
     const { ticket } = publication;
     try {
-      if (end - start > taskBytes) throw limit('limits.taskBytes', `the task has ${end - start} bytes; at most ${taskBytes} are accepted`, 0);
+      if (end - start > taskBytes)
+        throw limit(
+          'limits.taskBytes',
+          `the task has ${end - start} bytes; at most ${taskBytes} are accepted`,
+          0,
+        );
       scan.read(bytes, start, end);
       let from = start;
       let to = end;
@@ -150,7 +172,13 @@ export class Ingress {
     }
   }
 
-  private broadcast(bytes: Uint8Array, start: number, end: number, index: number, publication: Publication): void {
+  private broadcast(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    index: number,
+    publication: Publication,
+  ): void {
     const { fullness, log } = this.options;
     const shards: number[] = [];
     let count = 0;
@@ -169,11 +197,25 @@ export class Ingress {
     for (const shard of shards) this.add(shard, bytes, start, end, 0, all);
   }
 
-  private add(shard: number, bytes: Uint8Array, start: number, end: number, index: number, ticket: Ticket): void {
+  private add(
+    shard: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    index: number,
+    ticket: Ticket,
+  ): void {
     const { scan } = this;
     const pending = this.shards[shard]!;
     if (!pending.writer.fits(end - start)) this.seal(pending);
-    pending.writer.add(scan.mailbox === BROADCAST ? BROADCAST : scan.mailbox, scan.type, scan.head, bytes, start, end);
+    pending.writer.add(
+      scan.mailbox === BROADCAST ? BROADCAST : scan.mailbox,
+      scan.type,
+      scan.head,
+      bytes,
+      start,
+      end,
+    );
     const last = pending.shares.at(-1);
     if (last?.ticket === ticket) last.indexes.push(index);
     else pending.shares.push({ ticket, indexes: [index] });
@@ -208,7 +250,14 @@ export class Ingress {
     this.append(shard, pending, next, `t${this.idPrefix}-${this.appended++}`, this.options.clock.now(), 0);
   }
 
-  private append(shard: number, pending: Pending, sealed: Sealed, id: string, since: number, attempt: number): void {
+  private append(
+    shard: number,
+    pending: Pending,
+    sealed: Sealed,
+    id: string,
+    since: number,
+    attempt: number,
+  ): void {
     const { log, clock, random, metrics } = this.options;
     log.append(shard, { subject: 'tasks', bytes: sealed.record, id }, (error) => {
       const undecided = error?.code === 'unavailable';
@@ -239,5 +288,9 @@ export class Ingress {
 
 /** The error for a limit that was met. Without `retryAfterMs` a retry makes no sense. */
 export function limit(name: string, message: string, retryAfterMs = 0): HubError {
-  return new HubError('exhausted', `${message} (${name})`, retryAfterMs > 0 ? { limit: name, retryAfterMs } : { limit: name });
+  return new HubError(
+    'exhausted',
+    `${message} (${name})`,
+    retryAfterMs > 0 ? { limit: name, retryAfterMs } : { limit: name },
+  );
 }

@@ -5,7 +5,7 @@ import type { Clock, Random, Timer } from '../std/clock.ts';
 import type { HubError } from '../std/errors.ts';
 import type { DecidedLease } from './lease-queue.ts';
 import { LeaseQueue } from './lease-queue.ts';
-import { OwnerRecordWriter } from '../wire/record.ts';
+import { OwnerRecordWriter } from '../wire/owner-record.ts';
 
 /** An owner's record grows to about this size before another one is begun. */
 const RECORD_BYTES = 192 * 1024;
@@ -203,11 +203,21 @@ export class Journal {
     return record.finishRecord(random.uint32(), this.epoch, clock.now(), beginsEpoch);
   }
 
-  private send(bytes: Uint8Array, expectedOwner: number | undefined, waiters: readonly Waiter[], attempt = 0): void {
+  private send(
+    bytes: Uint8Array,
+    expectedOwner: number | undefined,
+    waiters: readonly Waiter[],
+    attempt = 0,
+  ): void {
     const { log, shard, clock, random } = this.options;
     const id = `o${shard}-${this.epoch.revision}-${this.epoch.counter}-${this.appended}`;
     this.sentAt = clock.now();
-    const append = { subject: 'owner', bytes, id, ...(expectedOwner === undefined ? {} : { expectedOwner }) } as const;
+    const append = {
+      subject: 'owner',
+      bytes,
+      id,
+      ...(expectedOwner === undefined ? {} : { expectedOwner }),
+    } as const;
     log.append(shard, append, (error, sequence) => {
       if (this.closed) return;
       if (error && error.code !== 'aborted') {

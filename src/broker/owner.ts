@@ -10,7 +10,7 @@ import type { Metrics, TaskTypeMetrics } from '../obs/metrics.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
-import { entryLength } from '../wire/record.ts';
+import { entryLength } from '../wire/entry.ts';
 import type { Lease, LeaseName } from '../wire/lease.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import type { TextCache } from '../wire/text-cache.ts';
@@ -205,7 +205,10 @@ export class Owner implements Applied {
     try {
       this.applier.apply(sequence, subject, bytes);
     } catch (error) {
-      this.options.logger.error({ shard: this.shard, sequence, error }, 'a record was skipped: it can not be read');
+      this.options.logger.error(
+        { shard: this.shard, sequence, error },
+        'a record was skipped: it can not be read',
+      );
     }
     if (this.phase === 'serving') this.dispatchAll();
   }
@@ -334,7 +337,11 @@ export class Owner implements Applied {
    * The session says what it holds. What was delivered `before` and is not listed, it never got: that
    * is released. Returns the listed leases that are not its any more, and those that are.
    */
-  reconcile(sink: Sink, leases: readonly LeaseName[], before: number): { stale: LeaseName[]; kept: LeaseName[] } {
+  reconcile(
+    sink: Sink,
+    leases: readonly LeaseName[],
+    before: number,
+  ): { stale: LeaseName[]; kept: LeaseName[] } {
     const stale: LeaseName[] = [];
     const kept: LeaseName[] = [];
     if (this.phase !== 'serving') return { stale, kept: [...leases] };
@@ -344,10 +351,17 @@ export class Owner implements Applied {
     for (const lease of leases) {
       const slot = this.state.find(lease.order, lease.tag, lease.slot);
       if (slot === NONE || this.holds.decided[slot]! >= Decided.returning) stale.push(lease);
-      else if (this.holders.delivery(slot) === lease.delivery && this.holders.holderOf(slot) === sink.session) {
+      else if (
+        this.holders.delivery(slot) === lease.delivery &&
+        this.holders.holderOf(slot) === sink.session
+      ) {
         listed.add(slot);
         kept.push(lease);
-      } else if (tasks.state[slot] === State.queued && this.holds.decided[slot] === Decided.nothing && tasks.deliveries[slot]! + 1 === lease.delivery) {
+      } else if (
+        tasks.state[slot] === State.queued &&
+        this.holds.decided[slot] === Decided.nothing &&
+        tasks.deliveries[slot]! + 1 === lease.delivery
+      ) {
         // The broker died between the delivery and the record of it.
         this.withdraw(slot);
         this.holders.retake(slot, sink.session, this.now);
@@ -431,7 +445,8 @@ export class Owner implements Applied {
   answer(slot: number, succeeded: boolean, error: string, by: Answer, durable: Waiter): boolean {
     if (this.phase !== 'serving') throw notServing(this.shard);
     this.now = this.options.clock.now();
-    if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
+    if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead)
+      return false;
     this.holders.abort(slot, `answered by ${by.executor}`);
     this.withdraw(slot);
     if (succeeded) {
@@ -467,14 +482,19 @@ export class Owner implements Applied {
   /** The slot of a lease that this session holds; throws if it does not. */
   held(lease: Lease, session: string): number {
     const slot = this.open(lease);
-    if (this.holders.holderOf(slot) !== session || this.holders.delivery(slot) !== lease.delivery) throw tooLate();
+    if (this.holders.holderOf(slot) !== session || this.holders.delivery(slot) !== lease.delivery)
+      throw tooLate();
     return slot;
   }
 
   private open(lease: Lease): number {
     if (this.phase !== 'serving') throw notServing(this.shard);
     const slot = this.state.find(lease.order, lease.tag, lease.slot);
-    if (slot === NONE || this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) {
+    if (
+      slot === NONE ||
+      this.holds.decided[slot] === Decided.ending ||
+      this.state.tasks.state[slot] === State.dead
+    ) {
       throw tooLate();
     }
     return slot;
@@ -518,7 +538,8 @@ export class Owner implements Applied {
   cancel(slot: number, reason: string, cancelled: Waiter): boolean {
     if (this.phase !== 'serving') throw notServing(this.shard);
     this.now = this.options.clock.now();
-    if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead) return false;
+    if (this.holds.decided[slot] === Decided.ending || this.state.tasks.state[slot] === State.dead)
+      return false;
     this.metricsOf(slot).cancelled.add();
     this.holders.abort(slot, reason === '' ? 'cancelled' : `cancelled: ${reason}`);
     this.withdraw(slot);
@@ -539,7 +560,8 @@ export class Owner implements Applied {
 
   /** Puts a dead letter back into its mailbox. */
   revive(slot: number): boolean {
-    if (this.state.tasks.state[slot] !== State.dead || this.holds.decided[slot] !== Decided.nothing) return false;
+    if (this.state.tasks.state[slot] !== State.dead || this.holds.decided[slot] !== Decided.nothing)
+      return false;
     this.holds.decided[slot] = Decided.returning;
     this.journal.record.revive(this.state.tasks.order[slot]!, this.state.tasks.tag[slot]!, slot);
     this.journal.touch();
@@ -556,7 +578,8 @@ export class Owner implements Applied {
   /** Mailboxes of agents that somebody is attached to: what a broadcast reaches. */
   recipients(): number {
     let count = 0;
-    for (const mailbox of this.subscriptions.mailboxes()) if (isAgent(this.state.mailboxes.name(mailbox))) count++;
+    for (const mailbox of this.subscriptions.mailboxes())
+      if (isAgent(this.state.mailboxes.name(mailbox))) count++;
     return count;
   }
 
@@ -620,7 +643,8 @@ export class Owner implements Applied {
       this.endings.retry(slot, 'it ran longer than its max_run_ms', 0, this.now);
       this.letGo(slot);
     } else if (this.holds.decided[slot] !== Decided.nothing) return;
-    else if (isOverdue(this.state, slot, this.now)) this.expire(slot, 'deadline', 'the deadline passed before it was delivered');
+    else if (isOverdue(this.state, slot, this.now))
+      this.expire(slot, 'deadline', 'the deadline passed before it was delivered');
     else if (tasks.state[slot] === State.queued && !this.ready.has(slot)) this.makeReady(slot);
   }
 }
@@ -630,7 +654,10 @@ function isAgent(mailbox: string): boolean {
 }
 
 function tooLate(): HubError {
-  return new HubError('precondition', 'the lease has ended: the task was settled, cancelled, or given to another worker');
+  return new HubError(
+    'precondition',
+    'the lease has ended: the task was settled, cancelled, or given to another worker',
+  );
 }
 
 function notServing(shard: number): HubError {

@@ -62,7 +62,8 @@ export class ProgressDesk {
     const mailbox = replyMailbox(requester);
     const { state, subscriptions } = this.broker.ownerOf(mailbox);
     const id = state.mailboxes.find(mailbox);
-    for (const { sink } of [...subscriptions.workers(id), ...subscriptions.listeners(id)]) sink.tell(progress);
+    for (const { sink } of [...subscriptions.workers(id), ...subscriptions.listeners(id)])
+      sink.tell(progress);
   }
 
   /** Progress of a task that nobody here knows goes to everybody who listens. */

@@ -10,7 +10,7 @@ import type { TaskViewSchema } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { TaskState } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { TaskSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
-import { entryBody, entryMaxAttempts } from '../wire/record.ts';
+import { entryBody, entryMaxAttempts } from '../wire/entry.ts';
 import type { Broker } from './broker.ts';
 import { Decided } from './holds.ts';
 import type { Owner } from './owner.ts';
@@ -23,8 +23,7 @@ const SLICE = 20_000;
 
 /** A task that was found: live, or ended with an outcome (0: it is not remembered which). */
 export type Found =
-  | { readonly owner: Owner; readonly slot: number }
-  | { readonly owner: Owner; readonly outcome: number };
+  { readonly owner: Owner; readonly slot: number } | { readonly owner: Owner; readonly outcome: number };
 
 const ENDED: Record<number, TaskState> = {
   [Outcome.succeeded]: TaskState.SUCCEEDED,
@@ -52,7 +51,12 @@ export function findTask(broker: Broker, mailbox: string, id: string): Found | u
 }
 
 /** Finds a live task by its id alone: looks at all tasks of all shards, a slice at a time. */
-export function searchTask(broker: Broker, clock: Clock, id: string, found: (found: Found | undefined) => void): void {
+export function searchTask(
+  broker: Broker,
+  clock: Clock,
+  id: string,
+  found: (found: Found | undefined) => void,
+): void {
   checkTaskId(id);
   let result: Found | undefined;
   scanTasks(
@@ -108,7 +112,11 @@ export function cancelTask(
 }
 
 /** Cancels what was found. */
-export function cancelFound(found: Found | undefined, reason: string, answer: (outcome: CancelOutcome) => void): void {
+export function cancelFound(
+  found: Found | undefined,
+  reason: string,
+  answer: (outcome: CancelOutcome) => void,
+): void {
   if (!found) return answer(CancelOutcome.NOT_FOUND);
   const cancelled =
     'slot' in found && found.owner.cancel(found.slot, reason, () => answer(CancelOutcome.CANCELLED));
@@ -116,7 +124,14 @@ export function cancelFound(found: Found | undefined, reason: string, answer: (o
 }
 
 /** What there is to see of a task. */
-export function viewTask(broker: Broker, found: Found, id: string, mailbox: string, now: number, whole: boolean): TaskView {
+export function viewTask(
+  broker: Broker,
+  found: Found,
+  id: string,
+  mailbox: string,
+  now: number,
+  whole: boolean,
+): TaskView {
   if (!('slot' in found)) return { id, mailbox, state: endedState(found.outcome), shard: found.owner.shard };
   return viewSlot(broker, found.owner, found.slot, now, whole);
 }
@@ -148,7 +163,9 @@ export function viewSlot(broker: Broker, owner: Owner, slot: number, now: number
     executor: owner.holders.consumer(slot)?.spec.agent ?? '',
     payloadBytes: body.length,
     shard: owner.shard,
-    ...(death ? { deadReason: death.reason, deadError: death.error, deadAtMs: BigInt(Math.floor(death.at)) } : {}),
+    ...(death
+      ? { deadReason: death.reason, deadError: death.error, deadAtMs: BigInt(Math.floor(death.at)) }
+      : {}),
     ...(progress ? { progress } : {}),
     ...(whole && tasks.kind[slot] !== Kind.result ? { task: fromBinary(TaskSchema, body) } : {}),
   };
@@ -158,7 +175,8 @@ export function viewSlot(broker: Broker, owner: Owner, slot: number, now: number
 export function stateOf(owner: Owner, slot: number, now: number): TaskState {
   const { tasks } = owner.state;
   if (tasks.state[slot] === State.dead) return TaskState.DEAD;
-  if (tasks.state[slot] === State.leased || owner.holds.decided[slot] === Decided.leasing) return TaskState.RUNNING;
+  if (tasks.state[slot] === State.leased || owner.holds.decided[slot] === Decided.leasing)
+    return TaskState.RUNNING;
   return tasks.notBefore[slot]! > now ? TaskState.DELAYED : TaskState.QUEUED;
 }
 

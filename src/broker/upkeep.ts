@@ -1,7 +1,7 @@
 import { Kind, NONE, State } from '../core/task-table.ts';
 import type { Log } from '../log/log.ts';
 import type { Clock } from '../std/clock.ts';
-import type { OwnerRecordWriter } from '../wire/record.ts';
+import type { OwnerRecordWriter } from '../wire/owner-record.ts';
 import { writeCheckpoint } from './checkpoint.ts';
 import { Decided } from './holds.ts';
 import type { Owner } from './owner.ts';
@@ -79,7 +79,8 @@ export class Upkeep {
       const mailbox = tasks.mailbox[slot]!;
       if (tasks.state[slot] === State.dead) {
         const crowded = state.mailboxes.queued[mailbox]! > this.retention.deadPerMailbox;
-        if (crowded || state.deaths.get(slot)!.at + this.retention.deadLetterMs <= now) this.owner.purge(slot);
+        if (crowded || state.deaths.get(slot)!.at + this.retention.deadLetterMs <= now)
+          this.owner.purge(slot);
       } else if (tasks.state[slot] === State.queued) {
         if (tasks.kind[slot] === Kind.result) {
           const crowded = state.mailboxes.queued[mailbox]! > this.retention.resultsPerMailbox;
@@ -122,7 +123,8 @@ export class Upkeep {
     }
     const oldest = state.batches.oldest();
     const waste = extent.bytes - state.bytes;
-    if (oldest === NONE || waste < Math.max(wasteBytes, state.bytes) || state.batches.sequence(oldest) > cut) return;
+    if (oldest === NONE || waste < Math.max(wasteBytes, state.bytes) || state.batches.sequence(oldest) > cut)
+      return;
     this.busy = true;
     journal.prologue(
       (record) => this.copyForward(record),

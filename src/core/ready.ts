@@ -100,7 +100,7 @@ export class ReadyQueues {
         heap[at] = last;
         tasks.prev[last] = at;
         this.up(heap, at);
-        this.down(heap, tasks.prev[last]!);
+        this.down(heap, tasks.prev[last]);
       }
       if (heap.length === 0) this.returned.delete(mailbox);
     }

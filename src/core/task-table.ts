@@ -116,7 +116,10 @@ export class TaskTable {
   }
 
   private grow(): void {
-    const size = Math.max(64, this.state.length < 65_536 ? this.state.length * 2 : Math.ceil(this.state.length * 1.5));
+    const size = Math.max(
+      64,
+      this.state.length < 65_536 ? this.state.length * 2 : Math.ceil(this.state.length * 1.5),
+    );
     this.state = grown(this.state, new Uint8Array(size));
     this.kind = grown(this.kind, new Uint8Array(size));
     this.priority = grown(this.priority, new Uint8Array(size));

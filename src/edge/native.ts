@@ -3,7 +3,15 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Found } from '../broker/tasks.ts';
 import type { Owner } from '../broker/owner.ts';
-import { cancelFound, findTask, scanTasks, searchTask, stateOf, viewSlot, viewTask } from '../broker/tasks.ts';
+import {
+  cancelFound,
+  findTask,
+  scanTasks,
+  searchTask,
+  stateOf,
+  viewSlot,
+  viewTask,
+} from '../broker/tasks.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox, shardOf } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
@@ -65,7 +73,11 @@ export class NativeEdge {
       getTask: unary(admit, async ({ taskId, mailbox, includeTask }) => {
         const { broker, clock } = this.options;
         const found = await this.find(mailbox, taskId);
-        if (!found) throw new HubError('not_found', `there is no task ${taskId}${mailbox === '' ? '' : ` in ${mailbox}`}`);
+        if (!found)
+          throw new HubError(
+            'not_found',
+            `there is no task ${taskId}${mailbox === '' ? '' : ` in ${mailbox}`}`,
+          );
         return create(GetTaskResponseSchema, {
           task: viewTask(broker, found, taskId, mailbox, clock.now(), includeTask),
         });
@@ -79,7 +91,11 @@ export class NativeEdge {
       locate: unary(admit, ({ mailbox }) => {
         checkMailbox(mailbox, 'mailbox');
         const { broker } = this.options;
-        return create(LocateResponseSchema, { pool: 'default', shard: shardOf(mailbox, broker.owners.length), broker: broker.id });
+        return create(LocateResponseSchema, {
+          pool: 'default',
+          shard: shardOf(mailbox, broker.owners.length),
+          broker: broker.id,
+        });
       }),
       describeCluster: unary(admit, () => {
         const { broker, describe } = this.options;
@@ -150,7 +166,9 @@ export class NativeEdge {
     const { tasks, durability } = readPublish(request);
     const level = durabilityOf(broker.log.durability);
     if (durability > level) {
-      throw new HubError('precondition', `this broker keeps tasks "${broker.log.durability}" at best`, { field: 'durability' });
+      throw new HubError('precondition', `this broker keeps tasks "${broker.log.durability}" at best`, {
+        field: 'durability',
+      });
     }
     return new Promise((resolve) => {
       const assigned: AssignedId[] = [];
@@ -223,9 +241,13 @@ export class NativeEdge {
     shorten();
     const page = found.slice(0, size);
     const last = found.length > size ? page.at(-1) : undefined;
-    const live = page.filter(({ shard, order, slot, tag }) => broker.owners[shard]!.state.find(order, tag) === slot);
+    const live = page.filter(
+      ({ shard, order, slot, tag }) => broker.owners[shard]!.state.find(order, tag) === slot,
+    );
     return create(ListTasksResponseSchema, {
-      tasks: live.map(({ shard, slot }) => viewSlot(broker, broker.owners[shard]!, slot, now, request.includeTask)),
+      tasks: live.map(({ shard, slot }) =>
+        viewSlot(broker, broker.owners[shard]!, slot, now, request.includeTask),
+      ),
       nextPageToken: last ? `${last.shard}.${last.order}` : '',
     });
   }
@@ -233,7 +255,8 @@ export class NativeEdge {
 
 /** The size of a page that was asked for. Throws HubError `invalid` if it is too large. */
 export function pageSize(asked: number): number {
-  if (asked > MAX_PAGE) throw new HubError('invalid', `page_size must be at most ${MAX_PAGE}`, { field: 'page_size' });
+  if (asked > MAX_PAGE)
+    throw new HubError('invalid', `page_size must be at most ${MAX_PAGE}`, { field: 'page_size' });
   return asked === 0 ? PAGE : asked;
 }
 

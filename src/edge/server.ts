@@ -1,5 +1,6 @@
 import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc-js';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 
 /** How the gRPC port behaves. Times in milliseconds, sizes in bytes. */
@@ -14,7 +15,8 @@ export interface GrpcOptions {
   readonly maxConnectionAgeGraceMs: number;
   readonly maxConcurrentStreams: number;
   /** PEM. */
-  readonly tls?: { readonly cert: Buffer; readonly key: Buffer; readonly clientCa: Buffer | null } | undefined;
+  readonly tls?:
+    { readonly cert: Buffer; readonly key: Buffer; readonly clientCa: Buffer | null } | undefined;
 }
 
 /** A service and its handlers. */
@@ -27,8 +29,10 @@ export interface Service {
 export class GrpcEdge {
   private readonly server: Server;
   private readonly options: GrpcOptions;
+  private readonly clock: Clock;
 
-  constructor(services: readonly Service[], options: GrpcOptions) {
+  constructor(services: readonly Service[], clock: Clock, options: GrpcOptions) {
+    this.clock = clock;
     this.options = options;
     this.server = new Server({
       'grpc.max_receive_message_length': options.maxMessageBytes,
@@ -51,7 +55,11 @@ export class GrpcEdge {
   listen(): Promise<number> {
     const { host, port, tls } = this.options;
     const credentials = tls
-      ? ServerCredentials.createSsl(tls.clientCa, [{ cert_chain: tls.cert, private_key: tls.key }], tls.clientCa !== null)
+      ? ServerCredentials.createSsl(
+          tls.clientCa,
+          [{ cert_chain: tls.cert, private_key: tls.key }],
+          tls.clientCa !== null,
+        )
       : ServerCredentials.createInsecure();
     const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     return new Promise((resolve, reject) => {
@@ -70,9 +78,9 @@ export class GrpcEdge {
   /** Takes no new calls; ends when the running ones have, or after `deadlineMs`. */
   close(deadlineMs: number): Promise<void> {
     return new Promise((resolve) => {
-      const force = setTimeout(() => this.server.forceShutdown(), deadlineMs);
+      const force = this.clock.after(deadlineMs, () => this.server.forceShutdown());
       this.server.tryShutdown(() => {
-        clearTimeout(force);
+        force.cancel();
         resolve();
       });
     });

@@ -87,7 +87,10 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private transport: Transport | undefined;
   private writable = false;
   private scheduled = false;
-  private readonly attachments = new Map<number, { spec: ConsumerSpec; mailbox: string; consumers: Consumer[] }>();
+  private readonly attachments = new Map<
+    number,
+    { spec: ConsumerSpec; mailbox: string; consumers: Consumer[] }
+  >();
   private readonly starving = new Set<Consumer>();
   private readonly hosted = new Map<string, number>();
   private readonly lease = new Lease();
@@ -312,12 +315,18 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       if (refused.length + assigned.length + recipients.length === 0) this.out.published(batch, level);
       else {
         const refusals: Refusal[] = refused.map(({ index, error }) => refusalOf(index, error));
-        this.out.control({ publishAck: [{ batch: BigInt(batch), durability: level, refused: refusals, assigned, recipients }] });
+        this.out.control({
+          publishAck: [{ batch: BigInt(batch), durability: level, refused: refusals, assigned, recipients }],
+        });
       }
       this.schedule();
     });
     if (durability > level) {
-      const error = new HubError('precondition', `this broker keeps tasks "${this.broker.log.durability}" at best`, { field: 'durability' });
+      const error = new HubError(
+        'precondition',
+        `this broker keeps tasks "${this.broker.log.durability}" at best`,
+        { field: 'durability' },
+      );
       for (let index = 0; index < tasks.count; index++) ticket.refuse(index, error);
       return;
     }
@@ -332,7 +341,12 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   settle(batch: number, bytes: Uint8Array, settlements: Ranges): void {
     const ticket = new Ticket(settlements.count, ({ refused }) => {
       if (refused.length === 0) this.out.settled(batch);
-      else this.out.control({ settleAck: [{ batch: BigInt(batch), refused: refused.map(({ index, error }) => refusalOf(index, error)) }] });
+      else
+        this.out.control({
+          settleAck: [
+            { batch: BigInt(batch), refused: refused.map(({ index, error }) => refusalOf(index, error)) },
+          ],
+        });
       this.schedule();
     });
     const now = this.options.clock.now();
@@ -410,13 +424,21 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
     const known = this.attachments.get(attachment);
     if (known?.mailbox === mailbox) return;
-    if (known) throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, { field: 'attachment' });
+    if (known)
+      throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, {
+        field: 'attachment',
+      });
     if (this.attachments.size >= options.maxAttachments) {
-      throw limit('limits.attachmentsPerSession', `a session has at most ${options.maxAttachments} attachments; open another session`);
+      throw limit(
+        'limits.attachmentsPerSession',
+        `a session has at most ${options.maxAttachments} attachments; open another session`,
+      );
     }
     checkMailbox(mailbox, 'mailbox');
     if (mailbox === '*' || mailbox.startsWith('dead:') || mailbox.includes('#')) {
-      throw new HubError('invalid', `mailbox must be an agent, type:… or reply:…, not ${mailbox}`, { field: 'mailbox' });
+      throw new HubError('invalid', `mailbox must be an agent, type:… or reply:…, not ${mailbox}`, {
+        field: 'mailbox',
+      });
     }
     const agent = attach.agent === '' ? mailbox : attach.agent;
     if (attach.agent !== '') checkAgentId(attach.agent, 'agent');
@@ -443,7 +465,10 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private host(agent: string): void {
     const count = this.hosted.get(agent) ?? 0;
     if (count === 0 && this.hosted.size >= this.options.maxAgents) {
-      throw limit('limits.agentsPerSession', `a session hosts at most ${this.options.maxAgents} agents; open another session`);
+      throw limit(
+        'limits.agentsPerSession',
+        `a session hosts at most ${this.options.maxAgents} agents; open another session`,
+      );
     }
     this.hosted.set(agent, count + 1);
   }
@@ -497,7 +522,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       for (const lease of stale) this.abort(lease, 'the task was given to another worker, or has ended');
       if (before !== Infinity) continue;
       this.inFlightCount += kept.length;
-      for (const { shard, order, tag, delivery } of kept) this.inFlightHash ^= leaseHash(shard, order, tag, delivery);
+      for (const { shard, order, tag, delivery } of kept)
+        this.inFlightHash ^= leaseHash(shard, order, tag, delivery);
     }
   }
 

@@ -46,7 +46,14 @@ export class BrokerStatus {
   }
 
   /** Tasks that wait, tasks that workers hold, and the age of the oldest that waits, in seconds. */
-  tasks(): { queued: number; active: number; queuedBytes: number; oldestSeconds: number; backlog: number; mailboxes: number } {
+  tasks(): {
+    queued: number;
+    active: number;
+    queuedBytes: number;
+    oldestSeconds: number;
+    backlog: number;
+    mailboxes: number;
+  } {
     const now = this.options.clock.now();
     const sum = { queued: 0, active: 0, queuedBytes: 0, oldestSeconds: 0, backlog: 0, mailboxes: 0 };
     for (const { state, ready, subscriptions } of this.options.broker.owners) {
@@ -131,8 +138,20 @@ export class BrokerStatus {
       version,
       uptimeMs: now - broker.startedAt,
       checks: [
-        { ...check, name: 'broker', concerns: 'life', healthy: broker.phase !== 'stopped', message: broker.phase },
-        { ...check, name: 'accepting', concerns: 'readiness', healthy: broker.phase === 'ready', message: broker.phase },
+        {
+          ...check,
+          name: 'broker',
+          concerns: 'life',
+          healthy: broker.phase !== 'stopped',
+          message: broker.phase,
+        },
+        {
+          ...check,
+          name: 'accepting',
+          concerns: 'readiness',
+          healthy: broker.phase === 'ready',
+          message: broker.phase,
+        },
       ],
     };
   }

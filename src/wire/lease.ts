@@ -21,7 +21,9 @@ export class Lease {
   /** Reads the lease in `bytes[start, end)`. Throws HubError `invalid` if it can't be one. */
   read(bytes: Uint8Array, start: number, end: number): void {
     if (end - start !== LEASE_BYTES) {
-      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, { field: 'lease' });
+      throw new HubError('invalid', `lease must have ${LEASE_BYTES} bytes, as it was delivered`, {
+        field: 'lease',
+      });
     }
     this.shard = half(bytes, start);
     this.tag = word(bytes, start + 4);
