@@ -1,5 +1,8 @@
+import { isIP } from 'node:net';
+import type { PeerCertificate } from 'node:tls';
+import { checkServerIdentity } from 'node:tls';
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
-import type { ChannelOptions, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import type { ChannelCredentials, ChannelOptions, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -61,7 +64,8 @@ export class GrpcTransport implements Transport {
     const { clock, token, tls } = this.options;
     const metadata = new Metadata();
     if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
-    return new GrpcLink(new Client(address, credentialsOf(tls), this.channel), metadata, clock, events);
+    const channel = { ...this.channel, ...nameOption(address, tls) };
+    return new GrpcLink(new Client(address, credentialsOf(address, tls), channel), metadata, clock, events);
   }
 }
 
@@ -132,9 +136,34 @@ class GrpcLink implements Link {
   }
 }
 
-function credentialsOf(tls: TlsOptions | undefined): ReturnType<typeof credentials.createInsecure> {
+function credentialsOf(address: string, tls: TlsOptions | undefined): ChannelCredentials {
   if (tls === undefined) return credentials.createInsecure();
-  return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert));
+  const ip = ipOf(address);
+  const verify =
+    ip === undefined || tls.serverName !== undefined
+      ? {}
+      : {
+          checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
+            checkServerIdentity(ip, certificate),
+        };
+  return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert), verify);
+}
+
+/**
+ * The name to ask the broker for in TLS. That may not be an address
+ * (https://www.rfc-editor.org/rfc/rfc6066#section-3), which grpc-js does not know: an address then asks
+ * for localhost, and the certificate is checked for the address.
+ */
+function nameOption(address: string, tls: TlsOptions | undefined): ChannelOptions {
+  if (tls === undefined) return {};
+  const name = tls.serverName ?? (ipOf(address) === undefined ? undefined : 'localhost');
+  return name === undefined ? {} : { 'grpc.ssl_target_name_override': name };
+}
+
+/** The IP address in `1.2.3.4:50051` or `[::1]:50051`, if there is one. */
+function ipOf(address: string): string | undefined {
+  const host = address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
+  return isIP(host) === 0 ? undefined : host;
 }
 
 function pem(text: Uint8Array | string | undefined): Buffer | null {
