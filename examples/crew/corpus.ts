@@ -17,6 +17,8 @@ export interface Corpus {
 
 /** Larger files are no texts for people. */
 const MAX_BYTES = 1024 * 1024;
+/** Text that is not for reading. */
+const DRAWN = /\.(svg|map|lock)$/i;
 const IGNORED = new Set(['node_modules', 'dist', 'coverage', 'agenthub-data']);
 
 /** The texts in `places`, which are files or folders, with paths relative to `base`. */
@@ -53,7 +55,7 @@ async function filesIn(place: string): Promise<string[]> {
     if (entry.name.startsWith('.') || IGNORED.has(entry.name)) continue;
     const path = join(place, entry.name);
     if (entry.isDirectory()) inside.push(...(await filesIn(path)));
-    else if (entry.isFile()) inside.push(path);
+    else if (entry.isFile() && !DRAWN.test(entry.name)) inside.push(path);
   }
   return inside;
 }

@@ -6,7 +6,8 @@ import { ResultSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
 import type { Attachment } from './attachments.ts';
 import { Channel } from './channel.ts';
 import type { Delivery, Receiver } from './delivery.ts';
-import { TaskProgress, TaskResult } from './messages.ts';
+import type { TaskProgress } from './messages.ts';
+import { TaskResult } from './messages.ts';
 import type { Session } from './session.ts';
 
 /** Results that may be here before somebody takes them. */

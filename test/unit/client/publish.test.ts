@@ -120,8 +120,7 @@ describe('a refusal', () => {
     refuse(broker, { code: 8, limit: 'limits.mailboxDepth', retryAfterMs: 250 });
     const [a, b, c] = await settled;
     expect([a!.status, b!.status, c!.status]).toEqual(['fulfilled', 'rejected', 'fulfilled']);
-    const { reason } = b as PromiseRejectedResult;
-    expect(reason).toMatchObject({
+    expect((b as PromiseRejectedResult).reason).toMatchObject({
       code: 'exhausted',
       limit: 'limits.mailboxDepth',
       retryAfterMs: 250,

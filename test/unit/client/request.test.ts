@@ -54,7 +54,7 @@ describe('a request', () => {
   test('without an agent gets an address of its own', async () => {
     const broker = new FakeBroker();
     const hub = await broker.connected({ agent: '' });
-    await requested(broker, hub, 'a');
+    void (await requested(broker, hub, 'a'));
     const { mailbox } = broker.link.attaches[0]!;
     expect(mailbox).toMatch(/^reply:client-[0-9a-f]{16}$/);
     expect(`reply:${broker.link.publishes[0]!.tasks[0]!.requester}`).toBe(mailbox);
@@ -216,7 +216,7 @@ describe('results that nobody requested', () => {
   test('do not keep away those that a request waits for', async () => {
     const broker = new FakeBroker();
     const hub = await broker.connected();
-    await requested(broker, hub, 'a');
+    void (await requested(broker, hub, 'a'));
     const { window } = broker.link.attaches[0]!;
     const stale = Array.from({ length: window }, (_, n) => ({
       attachment: 1,

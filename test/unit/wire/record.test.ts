@@ -4,7 +4,15 @@ import { DEATHS } from '../../../src/core/shard-state.ts';
 import { Flag, orderOf, RECORD_TASKS } from '../../../src/core/task-table.ts';
 import type { EntryHead } from '../../../src/wire/entry.ts';
 import type { OwnerOperations } from '../../../src/wire/owner-record.ts';
-import { encodeEntry, Entry, entryBody, entryLength, entryMaxAttempts, entryOrigin, sessionWords } from '../../../src/wire/entry.ts';
+import {
+  encodeEntry,
+  Entry,
+  entryBody,
+  entryLength,
+  entryMaxAttempts,
+  entryOrigin,
+  sessionWords,
+} from '../../../src/wire/entry.ts';
 import { OwnerRecordWriter, readOwner, readOwnerHead } from '../../../src/wire/owner-record.ts';
 import { readTasks, RECORD_BYTES, TasksRecordWriter } from '../../../src/wire/tasks-record.ts';
 import { TextCache } from '../../../src/wire/text-cache.ts';
