@@ -17,13 +17,6 @@ export interface RigOptions {
   readonly tell: (text: string) => void;
 }
 
-/** A broker in a process of its own, with an empty log. */
-export interface RunningBroker {
-  readonly child: Child<BrokerCalls>;
-  readonly port: number;
-  end(): Promise<void>;
-}
-
 /** Starts and ends the processes of a measurement. */
 export class Rig {
   readonly quick: boolean;
