@@ -33,6 +33,8 @@ export class Delivery {
   readonly receiver: Receiver | undefined;
   /** Its place among the held ones; -1: it is not held (any more). */
   place = -1;
+  /** Its end was told. */
+  settled = false;
 
   constructor(scan: DeliveryScan, receiver: Receiver | undefined) {
     this.receiver = receiver;

@@ -52,8 +52,9 @@ export class Settler {
 
   /** Completes a task, also one whose lease was lost: the first completion of a task counts. */
   completed(delivery: Delivery, answer?: Answer): void {
-    if (delivery.lease < 0) return;
+    if (delivery.lease < 0 || delivery.settled) return;
     this.leases.remove(delivery);
+    delivery.settled = true;
     this.open();
     this.writer.completed(delivery.frame, delivery.lease, answer);
     this.added();
@@ -62,6 +63,7 @@ export class Settler {
   /** Fails a task. Nothing happens if its lease is not held any more. */
   failed(delivery: Delivery, error: string, canRetry: boolean, retryAfterMs: number): void {
     if (!this.leases.remove(delivery)) return;
+    delivery.settled = true;
     this.open();
     this.writer.failed(delivery.frame, delivery.lease, error, canRetry, retryAfterMs);
     this.added();
@@ -70,6 +72,7 @@ export class Settler {
   /** Hands a task back untouched. Nothing happens if its lease is not held any more. */
   released(delivery: Delivery): void {
     if (!this.leases.remove(delivery)) return;
+    delivery.settled = true;
     this.open();
     this.writer.released(delivery.frame, delivery.lease);
     this.added();

@@ -1,6 +1,7 @@
 import type { ByteWriter } from './bytes.ts';
 import { textOf } from './bytes.ts';
 import { Scanner } from './scanner.ts';
+import { TextCache } from './text-cache.ts';
 
 /** An `agenthub.v1.Task`, field by field; what is 0 or empty is not written. */
 export interface TaskFields {
@@ -85,10 +86,11 @@ function number(writer: ByteWriter, tag: number, value: number): void {
 export class TaskReader {
   private readonly task = new Scanner();
   private readonly entry = new Scanner();
+  private readonly names = new TextCache(1024);
 
   /** @throws HubError `invalid` if the bytes are malformed. */
   read(bytes: Uint8Array, start: number, end: number): ReadTaskFields {
-    const { task } = this;
+    const { names, task } = this;
     let id = '';
     let to = '';
     let type = '';
@@ -113,13 +115,13 @@ export class TaskReader {
           id = textOf(bytes, task.start, task.stop);
           break;
         case 2:
-          to = textOf(bytes, task.start, task.stop);
+          to = names.get(bytes, task.start, task.stop);
           break;
         case 3:
-          type = textOf(bytes, task.start, task.stop);
+          type = names.get(bytes, task.start, task.stop);
           break;
         case 4:
-          requester = textOf(bytes, task.start, task.stop);
+          requester = names.get(bytes, task.start, task.stop);
           break;
         case 5:
           priority = task.value;
@@ -140,7 +142,7 @@ export class TaskReader {
           maxRunMs = task.value;
           break;
         case 11:
-          contentType = textOf(bytes, task.start, task.stop);
+          contentType = names.get(bytes, task.start, task.stop);
           break;
         case 12:
           // Without a prototype, every name is as good as any other.

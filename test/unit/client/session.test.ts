@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { PermanentError, RetryLater } from '../../../src/client/failures.ts';
+import type { Delivery } from '../../../src/client/delivery.ts';
 import type { TaskContext } from '../../../src/client/worker.ts';
 import { HubError } from '../../../src/std/errors.ts';
 import { leaseHashOf } from '../../../src/wire/lease.ts';
@@ -508,5 +509,41 @@ describe('a worker', () => {
     expect(broker.link.settles).toHaveLength(1);
     await broker.pass(2);
     expect(broker.link.settlements[2]).toEqual(broker.link.settlements[1]);
+  });
+
+  test('in batches says the end of each task once, whatever it is told', async () => {
+    const broker = new FakeBroker();
+    const hub = await broker.connected();
+    const got: Delivery[] = [];
+    const working = hub.workBatch('sink', (deliveries) => got.push(...deliveries));
+    await broker.settle();
+    const worker = await working;
+    for (const n of [1, 2, 3]) broker.link.deliver(1, leaseNo(n), { id: `t${n}` });
+    worker.settleAll(got);
+    worker.settleAll(got);
+    worker.fail(got[0]!, 'too late');
+    worker.release(got[1]!);
+    await broker.settle();
+    expect(broker.link.settlements.map(({ verdict }) => verdict.case)).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('whose handler of batches throws fails what it was given', async () => {
+    const broker = new FakeBroker();
+    const hub = await broker.connected();
+    const working = hub.workBatch('sink', () => {
+      throw new Error('bug');
+    });
+    await broker.settle();
+    await working;
+    broker.link.deliver(1, leaseNo(1), { id: 'a' });
+    await broker.settle();
+    expect(broker.link.settlements).toMatchObject([
+      { verdict: { case: 'failed', value: { error: 'bug', retryable: true } } },
+    ]);
+    expect(hub.state).toBe('connected');
   });
 });
