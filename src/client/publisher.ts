@@ -1,6 +1,6 @@
 import { backoff } from '../std/backoff.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
-import { HubError, retryable } from '../std/errors.ts';
+import { ERRORS, HubError, retryable } from '../std/errors.ts';
 import { PublishWriter } from '../wire/client-batch.ts';
 import type { PublishAck } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { errorOfRefusal } from '../wire/status.ts';
@@ -62,6 +62,8 @@ interface Single {
 /** A batch on its way. */
 interface Batch {
   readonly part: Buffer;
+  /** Its tasks. */
+  readonly count: number;
   readonly giveUpAt: number;
   readonly acknowledged: (ack: PublishAck) => void;
   readonly failed: (error: HubError) => void;
@@ -182,8 +184,10 @@ export class Publisher {
   }
 
   acknowledged(ack: PublishAck): void {
-    const batch = this.forget(Number(ack.batch));
-    batch?.acknowledged(ack);
+    const number = Number(ack.batch);
+    // A broker that stops has refused what was on its way: it is said again on the next connection.
+    if (this.held && this.unacknowledged.get(number)?.count === unavailable(ack)) return;
+    this.forget(number)?.acknowledged(ack);
     this.answered();
   }
 
@@ -233,6 +237,7 @@ export class Publisher {
     if (singles.length === 0) return;
     this.send({
       part,
+      count: singles.length,
       giveUpAt: this.clock.now() + this.limits.timeoutMs,
       acknowledged: (ack) => this.answerSingles(singles, ack),
       failed: (error) => {
@@ -273,6 +278,7 @@ export class Publisher {
     return new Promise((resolve) => {
       this.send({
         part,
+        count: outcomes.length,
         giveUpAt: this.clock.now() + this.limits.timeoutMs,
         acknowledged: (ack) => {
           for (const refusal of ack.refused) {
@@ -364,4 +370,9 @@ export class Publisher {
         'it may have been accepted: publish it again with the same id, which has no effect then',
     );
   }
+}
+
+/** How many tasks were refused because the broker takes none now. */
+function unavailable({ refused }: PublishAck): number {
+  return refused.filter(({ code }) => code === ERRORS.unavailable.grpc).length;
 }

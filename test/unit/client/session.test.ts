@@ -260,6 +260,30 @@ describe('a broker that goes away', () => {
     expect(broker.link.hello.inFlight).toEqual([]);
   });
 
+  test('has refused what was on its way, which the next one gets', async () => {
+    const broker = new FakeBroker();
+    const hub = await broker.connected();
+    broker.manners.published = false;
+    const worker = hub.work('planner', never);
+    await broker.settle();
+    await worker;
+    const [first] = broker.links;
+    first!.deliver(1, leaseNo(1), { id: 'keeps the connection' });
+    const published = [hub.publish({ to: 'x' }), hub.publishBatch([{ to: 'y' }, { to: 'z' }])];
+    await broker.settle();
+    first!.say({ goAway: { reason: 'stop', deadlineMs: 10_000, draining: true } });
+    for (const { batch, tasks } of first!.publishes) {
+      const refused = tasks.map((_task, index) => ({ index, code: 14, message: 'draining' }));
+      first!.say({ publishAck: [{ batch, refused }] });
+    }
+    broker.manners.published = true;
+    await broker.pass(10_000);
+    await Promise.all(published);
+    expect(broker.link.publishes.map(({ batch }) => batch)).toEqual(
+      first!.publishes.map(({ batch }) => batch),
+    );
+  });
+
   test('is not waited for longer than it waits', async () => {
     const broker = new FakeBroker();
     const hub = await broker.connected();
