@@ -3,11 +3,14 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Broker } from './broker/broker.ts';
 import type { Config } from './config/schema.ts';
+import { AdminEdge } from './edge/admin.ts';
 import { guardListen, Lock } from './edge/auth.ts';
 import { Door } from './edge/calls.ts';
 import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
+import { grpcHealth } from './edge/grpc-health.ts';
 import { HttpEdge } from './edge/http.ts';
 import { NativeEdge } from './edge/native.ts';
+import { reflection } from './edge/reflection.ts';
 import type { Service } from './edge/server.ts';
 import { GrpcEdge } from './edge/server.ts';
 import { LEVEL } from './edge/session.ts';
@@ -20,16 +23,20 @@ import { MemoryLog } from './log/memory.ts';
 import { Exposition } from './obs/exposition.ts';
 import { Metrics } from './obs/metrics.ts';
 import { NodeProcess } from './obs/process.ts';
+import { RecentLatencies } from './obs/recent.ts';
 import type { Timer } from './std/clock.ts';
 import type { HubError } from './std/errors.ts';
 import type { Logger } from './std/logger.ts';
 import { systemClock, systemRandom } from './std/system.ts';
+import { Admin } from './wire/gen/agenthub/v1/admin_pb.ts';
 import { Broker as BrokerService } from './wire/gen/agenthub/v1/broker_pb.ts';
 import { EventBus } from './wire/gen/eventbus/eventbus_pb.ts';
 import { serviceDefinition } from './wire/service.ts';
 
 /** Time between an owner's records while it has much to write, in milliseconds. */
 const TICK_MS = 2;
+/** How often it looks for sessions that went silent, and notes its latencies, in milliseconds at most. */
+const WATCH_MS = 3000;
 /** How often a stopping broker looks whether its leases are settled, in milliseconds. */
 const STOP_CHECK_MS = 20;
 /** A broker with so many agents, or so many tasks per second, counts as full. */
@@ -103,6 +110,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       tasksPerSecond: FULL_TASKS_PER_SECOND,
       memoryBytes: config.limits.memoryHighWaterBytes,
     },
+    drainMs: config.stop.deadlineMs,
   });
   const sessions = new SessionsDoor({
     broker,
@@ -133,12 +141,17 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     taskBytes: config.limits.taskBytes,
     maxSessions: config.limits.sessions,
   });
+  const latencies = new RecentLatencies(clock, metrics);
+  const admin = new AdminEdge({ broker, clock, metrics, latencies, status, door });
   const services: Service[] = [
     {
       definition: serviceDefinition(BrokerService, ['connect', 'publish']),
       implementation: native.implementation(),
     },
     { definition: serviceDefinition(EventBus, EVENT_BUS_METHODS), implementation: eventBus.implementation() },
+    { definition: serviceDefinition(Admin), implementation: admin.implementation() },
+    ...grpcHealth(broker, [BrokerService.typeName, EventBus.typeName, Admin.typeName]),
+    ...reflection([BrokerService, EventBus, Admin]),
   ];
   const grpc = new GrpcEdge(services, clock, {
     ...config.grpc,
@@ -172,14 +185,15 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   );
 
   let watch: Timer | undefined;
-  const watchSessions = (): void => {
-    watch = clock.after(config.session.heartbeatMs, () => {
+  const look = (): void => {
+    latencies.note();
+    watch = clock.after(Math.min(WATCH_MS, config.session.heartbeatMs), () => {
       const now = clock.now();
       for (const session of broker.sessions.values()) session.checkAlive(now);
-      watchSessions();
+      look();
     });
   };
-  watchSessions();
+  look();
 
   const grpcPort = await grpc.listen();
   const httpPort = await http.listen();
@@ -187,11 +201,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
 
   const stop = async (): Promise<void> => {
     const until = clock.now() + config.stop.deadlineMs;
-    broker.drain();
-    broker.pause();
-    for (const session of broker.sessions.values()) {
-      session.goAway('the broker is stopping', config.stop.deadlineMs, true);
-    }
+    broker.evacuate('the broker is stopping', config.stop.deadlineMs);
     const waiting = (): boolean => broker.leases() > 0 || !broker.settled;
     while (waiting() && broker.sessions.connected > 0 && clock.now() < until) await sleep(STOP_CHECK_MS);
     for (const session of broker.sessions.values()) session.handBack();

@@ -66,6 +66,7 @@ export class Broker {
   private readonly options: BrokerOptions;
   private readonly upkeeps: readonly Upkeep[];
   private current: Phase = 'starting';
+  private readonly watchers: ((phase: Phase) => void)[] = [];
   private upkeepTimer: Timer | undefined;
   private turn = 0;
   private overHighWater = false;
@@ -122,13 +123,23 @@ export class Broker {
     return this.current;
   }
 
+  /** Calls the watcher with every later phase. */
+  watch(watcher: (phase: Phase) => void): void {
+    this.watchers.push(watcher);
+  }
+
+  private enter(phase: Phase): void {
+    this.current = phase;
+    for (const watcher of this.watchers) watcher(phase);
+  }
+
   /** Replays the log and serves; `ready` is called when all shards do. */
   start(ready: () => void): void {
     let left = this.owners.length;
     for (const owner of this.owners) {
       owner.start(() => {
         if (--left > 0 || this.current !== 'starting') return;
-        this.current = 'ready';
+        this.enter('ready');
         this.sessions.started();
         for (const session of this.sessionsInLog()) this.sessions.lose(session);
         this.upkeep();
@@ -137,16 +148,23 @@ export class Broker {
     }
   }
 
-  /** No task is accepted or delivered any more; what is in flight may still be settled. */
+  /** No task and no session is accepted any more; what is in flight may still be settled. */
   drain(): void {
-    if (this.current === 'ready') this.current = 'draining';
+    if (this.current === 'ready') this.enter('draining');
   }
 
   /** Accepts tasks again after {@link drain}. */
   undrain(): void {
     if (this.current !== 'draining') return;
-    this.current = 'ready';
+    this.enter('ready');
     for (const owner of this.owners) owner.pause(false);
+  }
+
+  /** Drains, delivers nothing any more, and asks all sessions to go within that time. */
+  evacuate(reason: string, deadlineMs: number): void {
+    this.drain();
+    this.pause();
+    for (const session of this.sessions.values()) session.goAway(reason, deadlineMs, true);
   }
 
   /** Stops delivering; used once sessions have been told to go. */
@@ -167,7 +185,7 @@ export class Broker {
   /** Stops at once. What was acknowledged is in the log; everything else is forgotten. */
   stop(): void {
     if (this.current === 'stopped') return;
-    this.current = 'stopped';
+    this.enter('stopped');
     this.upkeepTimer?.cancel();
     this.sessions.close();
     for (const owner of this.owners) owner.stop();

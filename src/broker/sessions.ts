@@ -9,8 +9,8 @@ export interface RegisteredSession extends Sink {
   readonly peer: string;
   /** Agents that it hosts. */
   readonly agents: number;
-  /** What it is attached to. */
-  attached(): Iterable<{ readonly mailbox: string; readonly consumer: Consumer }>;
+  /** What it is attached to; replies come through two consumers. */
+  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }>;
   /** Asks the client to reconnect elsewhere, or later. */
   goAway(reason: string, deadlineMs: number, draining: boolean): void;
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */

@@ -76,7 +76,7 @@ export function searchTask(
  * turn in between, so tasks that come or go meanwhile may or may not be seen.
  */
 export function scanTasks(
-  broker: Broker,
+  broker: Pick<Broker, 'owners'>,
   clock: Clock,
   visit: (owner: Owner, slot: number) => boolean,
   done: () => void,

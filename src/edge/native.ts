@@ -37,15 +37,13 @@ import type { Implementation } from '../wire/service.ts';
 import { refusalOf, statusOf } from '../wire/status.ts';
 import type { Door } from './calls.ts';
 import { unary } from './calls.ts';
+import { pageSize } from './page.ts';
 import { durabilityOf } from './session.ts';
 import type { SessionsDoor } from './sessions-door.ts';
 
 /** While more bytes than this wait for the log, sessions are not read. */
 const CONGESTED_BYTES = 32 * 1024 * 1024;
 const CONGESTION_CHECK_MS = 5;
-
-const PAGE = 100;
-const MAX_PAGE = 1000;
 
 export interface NativeOptions {
   readonly broker: Broker;
@@ -251,13 +249,6 @@ export class NativeEdge {
       nextPageToken: last ? `${last.shard}.${last.order}` : '',
     });
   }
-}
-
-/** The size of a page that was asked for. Throws HubError `invalid` if it is too large. */
-export function pageSize(asked: number): number {
-  if (asked > MAX_PAGE)
-    throw new HubError('invalid', `page_size must be at most ${MAX_PAGE}`, { field: 'page_size' });
-  return asked === 0 ? PAGE : asked;
 }
 
 function parseToken(token: string): { shard: number; order: number } {

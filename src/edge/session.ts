@@ -129,10 +129,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   /** What it is attached to, for people. */
-  *attached(): Generator<{ mailbox: string; spec: ConsumerSpec; consumer: Consumer }> {
-    for (const { mailbox, spec, consumers } of this.attachments.values()) {
-      yield { mailbox, spec, consumer: consumers[0]! };
-    }
+  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }> {
+    return this.attachments.values();
   }
 
   // ── Its connection ───────────────────────────────────────────────────────────────────────────

@@ -29,6 +29,8 @@ export interface StatusOptions {
   readonly door: Door;
   readonly version: string;
   readonly full: FullBroker;
+  /** Time that sessions have to finish when the broker drains, in milliseconds. */
+  readonly drainMs: number;
 }
 
 /** What a broker says of itself, from one place for `/capacity`, gauges and the services. */
@@ -73,6 +75,11 @@ export class BrokerStatus {
     return sum;
   }
 
+  /** Tasks and results that come into that shard per second. */
+  shardRate(shard: number): number {
+    return this.shardRates[shard]!.perSecond();
+  }
+
   capacity(): Capacity {
     const { broker, metrics, process, clock, door, version, full } = this.options;
     const tasks = this.tasks();
@@ -107,7 +114,7 @@ export class BrokerStatus {
         shard,
         queued: state.tasks.count,
         bytes: state.bytes,
-        tasksPerSecond: this.shardRates[shard]!.perSecond(),
+        tasksPerSecond: this.shardRate(shard),
       })),
     };
   }
@@ -165,7 +172,7 @@ export class BrokerStatus {
       if (broker.phase !== 'draining') return { state: 'serving', sessions, activeTasks };
       return { state: sessions + activeTasks > 0 ? 'draining' : 'drained', sessions, activeTasks };
     },
-    start: (): void => this.options.broker.drain(),
+    start: (): void => this.options.broker.evacuate('this broker is draining', this.options.drainMs),
     cancel: (): void => this.options.broker.undrain(),
   };
 }

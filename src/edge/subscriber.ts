@@ -91,8 +91,10 @@ export class Subscriber implements RegisteredSession {
     this.attachment = { mailbox, owner, consumer };
   }
 
-  attached(): Iterable<{ readonly mailbox: string; readonly consumer: Consumer }> {
-    return this.attachment ? [this.attachment] : [];
+  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }> {
+    if (!this.attachment) return [];
+    const { mailbox, consumer } = this.attachment;
+    return [{ mailbox, consumers: [consumer] }];
   }
 
   /** Writes a message, or has it wait for the one before. */
