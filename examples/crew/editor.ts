@@ -57,14 +57,15 @@ export async function lookUp(hub: Hub, rows: readonly Row[]): Promise<string | u
 
 /** What the broker has counted since it started. */
 export async function counts(hub: Hub): Promise<string> {
-  const { accepted, completed, failed, dead, redelivered, refused, queued, running, routing, append } =
-    await hub.call(Admin.method.stats, {});
-  const ms = (value = 0): string => `${value.toFixed(2)} ms`;
+  const { accepted, completed, failed, dead, redelivered, refused, routing, append } = await hub.call(
+    Admin.method.stats,
+    {},
+  );
+  const ms = (value = 0): string => `${value.toFixed(1)} ms`;
   return (
     `The broker counted ${accepted} tasks accepted, ${completed} completed, ${failed} failed, ${dead} dead letters, ` +
-    `${redelivered} redelivered, ${refused} refused;\n` +
-    `${queued} are queued and ${running} run now. From publish to worker p50 ${ms(routing?.p50)}, ` +
-    `of which writing to the log ${ms(append?.p50)}.`
+    `${redelivered} redelivered, ${refused} refused.\n` +
+    `From publish to worker p50 ${ms(routing?.p50)}, p99 ${ms(routing?.p99)}; writing to the log p50 ${ms(append?.p50)}.`
   );
 }
 

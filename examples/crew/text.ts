@@ -1,6 +1,8 @@
 /** Plain functions on text, for the two agents. Segmentation is Unicode's, so any language will do. */
 
 const WORDS_PER_MINUTE = 220;
+const WORDS = new Intl.Segmenter('en', { granularity: 'word' });
+const SENTENCES = new Intl.Segmenter('en', { granularity: 'sentence' });
 const COMMON = new Set(
   (
     'about after again all also and another any are because been before being between both but can could did does ' +
@@ -28,7 +30,7 @@ export function prose(text: string): string {
 /** The words of a text, in lower case. */
 export function words(text: string): string[] {
   const found: string[] = [];
-  for (const { segment, isWordLike } of new Intl.Segmenter('en', { granularity: 'word' }).segment(text)) {
+  for (const { segment, isWordLike } of WORDS.segment(text)) {
     if (isWordLike) found.push(segment.toLowerCase());
   }
   return found;
@@ -36,10 +38,9 @@ export function words(text: string): string[] {
 
 /** The sentences of a text, without line breaks. */
 export function sentences(text: string): string[] {
-  const segmenter = new Intl.Segmenter('en', { granularity: 'sentence' });
   return text
     .split(/\n\s*\n/)
-    .flatMap((paragraph) => [...segmenter.segment(paragraph.replace(/\s+/g, ' '))])
+    .flatMap((paragraph) => [...SENTENCES.segment(paragraph.replace(/\s+/g, ' '))])
     .map(({ segment }) => segment.trim())
     .filter((sentence) => sentence.length > 0);
 }

@@ -196,6 +196,21 @@ describe('asking and working', () => {
   });
 });
 
+describe('looking', () => {
+  test('lists all that is queued, page by page, in order of acceptance', async () => {
+    const broker = await start();
+    const hub = await hubOf(broker, { agent: 'planner' });
+    const ids = Array.from({ length: 250 }, (_, index) => `task-${index}`);
+    await hub.publishBatch(ids.map((id) => ({ to: 'pile', type: id === 'task-7' ? 'odd' : 'even', id })));
+    const listed = await all(hub.listTasks({ mailbox: 'pile', pageSize: 100 }));
+    expect(listed.map(({ id }) => id)).toEqual(ids);
+    const [odd] = await all(hub.listTasks({ mailbox: 'pile', type: 'odd', includeTask: true }));
+    expect(odd).toMatchObject({ id: 'task-7', state: 'queued', requester: 'planner', task: { type: 'odd' } });
+    expect(await hub.getTask({ id: 'task-9' })).toMatchObject({ mailbox: 'pile', state: 'queued' });
+    expect(await hub.getTask({ id: 'task-9', mailbox: 'elsewhere' })).toBeUndefined();
+  });
+});
+
 describe('what does not go well', () => {
   test('a task that fails for good says why, and is a dead letter', async () => {
     const broker = await start();
