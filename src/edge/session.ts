@@ -145,6 +145,9 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.heardAt = options.clock.now();
     this.incarnation = hello.incarnation;
     broker.sessions.connect(this);
+    // What was not sent is void: the client says anew what it holds, and repeats what was not acknowledged.
+    this.out.clear();
+    this.starving.clear();
     this.out.control({
       welcome: {
         sessionId: this.session,

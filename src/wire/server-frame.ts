@@ -110,6 +110,11 @@ export class ServerFrameWriter {
     return this.accepted;
   }
 
+  /** Forgets what was added. */
+  clear(): void {
+    this.writer.length = 0;
+  }
+
   /** The frame; the writer is empty again. */
   take(): Buffer {
     return this.writer.take();
