@@ -47,8 +47,10 @@ export async function nativeLoad(load: BatchLoad): Promise<Done> {
     pump();
   };
   const publisher = settling(port, ended);
-  const workers = await work(load, results ? () => {} : ended);
+  // First of all: workers of a backlog are done with the first tasks before all of them are attached.
   await publisher.open(results ? mailboxes.map((mailbox) => `reply:${requesterOf(mailbox)}`) : []);
+  const workers = await work(load, results ? () => {} : ended);
+  meter.start();
   pump();
   const done = await meter.done;
   for (const worker of workers) worker.close();
@@ -122,6 +124,7 @@ export async function bareLoad(load: BatchLoad): Promise<Done> {
   const publisher = new ByteStream(port, MOVE, () => {});
   worker.write(WORKER);
   await new Promise((resolve) => setTimeout(resolve, 200));
+  meter.start();
   pump();
   const done = await meter.done;
   worker.close();
@@ -157,6 +160,7 @@ export async function sdkLoad(load: BatchLoad): Promise<Done> {
       { window: 4096 },
     );
   }
+  meter.start();
   pump();
   const done = await meter.done;
   await Promise.all([publisher.close(), worker.close()]);

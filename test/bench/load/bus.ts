@@ -95,6 +95,7 @@ async function calls(
       });
     }
   };
+  meter.start();
   const callers = Array.from({ length: load.concurrency }, (_, index) =>
     caller(clients[index % clients.length]!),
   );

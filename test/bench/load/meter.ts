@@ -21,9 +21,9 @@ export class Meter {
   over = false;
   private readonly span: Span;
   private readonly resolve: (done: Done) => void;
-  private readonly startedAt = performance.now();
+  private startedAt = Infinity;
   private tasks = 0;
-  private start: { at: number; tasks: number; cpuUs: number } | undefined;
+  private first: { at: number; tasks: number; cpuUs: number } | undefined;
 
   constructor(span: Span) {
     this.span = span;
@@ -32,22 +32,27 @@ export class Meter {
     this.resolve = resolve;
   }
 
+  /** The warming up begins: all is set up. */
+  start(): void {
+    this.startedAt = performance.now();
+  }
+
   add(tasks: number): void {
     this.tasks += tasks;
     if (this.over) return;
     const now = performance.now();
-    const { start, span } = this;
-    if (start === undefined) {
-      if (now - this.startedAt >= span.warmMs) this.start = { at: now, tasks: this.tasks, cpuUs: cpuUs() };
+    const { first, span } = this;
+    if (first === undefined) {
+      if (now - this.startedAt >= span.warmMs) this.first = { at: now, tasks: this.tasks, cpuUs: cpuUs() };
       return;
     }
-    if (now - start.at < span.measureMs) return;
+    if (now - first.at < span.measureMs) return;
     this.over = true;
     this.resolve({
-      tasks: this.tasks - start.tasks,
-      ms: now - start.at,
-      loadCpuUs: cpuUs() - start.cpuUs,
-      from: performance.timeOrigin + start.at,
+      tasks: this.tasks - first.tasks,
+      ms: now - first.at,
+      loadCpuUs: cpuUs() - first.cpuUs,
+      from: performance.timeOrigin + first.at,
       to: performance.timeOrigin + now,
     });
   }

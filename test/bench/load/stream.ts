@@ -57,7 +57,7 @@ export interface SessionEvents {
 export class FrameSession {
   private readonly stream: ByteStream;
   private readonly waiting: (() => void)[] = [];
-  private readonly heart: NodeJS.Timeout;
+  private heart: NodeJS.Timeout | undefined;
   private attached = 0;
   private greeted = false;
 
@@ -79,13 +79,13 @@ export class FrameSession {
       reader.read(frame, visitor);
       events.after?.();
     });
-    this.heart = setInterval(() => this.write(encodeFrame({ heartbeat: {} })), 2000);
   }
 
   /** Opens the session and attaches; resolves when all that is done. */
   async open(mailboxes: readonly string[], window = 4096): Promise<void> {
     this.stream.write(encodeFrame({ hello: { client: 'bench' } }));
     await this.until(() => this.greeted);
+    this.heart = setInterval(() => this.write(encodeFrame({ heartbeat: {} })), 2000);
     for (let first = 0; first < mailboxes.length; first += 1000) {
       const attach = mailboxes
         .slice(first, first + 1000)
