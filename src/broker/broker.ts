@@ -78,7 +78,7 @@ export class Broker {
     this.log = log;
     this.startedAt = clock.now();
     this.sessions = new Sessions(clock, options.graceMs, (session) => this.sessionGone(session));
-    this.progress = new ProgressDesk(this, clock, metrics);
+    this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
       log,
       clock,

@@ -26,8 +26,8 @@ import { Holders } from './holders.ts';
 import { Decided, Holds } from './holds.ts';
 import type { Waiter } from './journal.ts';
 import { Journal } from './journal.ts';
-import { Consumer, type ConsumerSpec } from './consumer.ts';
-import type { Sink } from './sink.ts';
+import type { ConsumerSpec, Sink } from './consumer.ts';
+import { Consumer } from './consumer.ts';
 
 /** Copies of a broadcast in one operation. */
 const FANOUT = 4000;

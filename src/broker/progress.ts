@@ -3,9 +3,9 @@ import type { Metrics } from '../obs/metrics.ts';
 import type { Clock } from '../std/clock.ts';
 import type { ProgressUpdate } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Lease } from '../wire/lease.ts';
-import type { Broker } from './broker.ts';
 import type { Owner } from './owner.ts';
-import type { Progress } from './sink.ts';
+import type { Progress } from './consumer.ts';
+import type { Sessions } from './sessions.ts';
 
 /** Newest progress of tasks that are remembered, for who looks a task up. */
 const REMEMBERED = 10_000;
@@ -18,14 +18,16 @@ export type ProgressListener = (progress: Progress) => void;
  * the requester. Best effort: nothing is kept but the newest of each task, for a while.
  */
 export class ProgressDesk {
-  private readonly broker: Broker;
+  private readonly sessions: Sessions;
+  private readonly ownerOf: (mailbox: string) => Owner;
   private readonly clock: Clock;
   private readonly metrics: Metrics;
   private readonly listeners = new Map<string, Set<ProgressListener>>();
   private readonly newest = new Map<string, Progress>();
 
-  constructor(broker: Broker, clock: Clock, metrics: Metrics) {
-    this.broker = broker;
+  constructor(sessions: Sessions, ownerOf: (mailbox: string) => Owner, clock: Clock, metrics: Metrics) {
+    this.sessions = sessions;
+    this.ownerOf = ownerOf;
     this.clock = clock;
     this.metrics = metrics;
   }
@@ -57,10 +59,10 @@ export class ProgressDesk {
     const { requester = '' } = progress;
     if (requester === '') return;
     for (const listener of this.listeners.get(requester) ?? []) listener(progress);
-    const publisher = origin === '' ? undefined : this.broker.sessions.get(origin);
+    const publisher = origin === '' ? undefined : this.sessions.get(origin);
     if (publisher?.connected) return publisher.tell(progress);
     const mailbox = replyMailbox(requester);
-    const { state, subscriptions } = this.broker.ownerOf(mailbox);
+    const { state, subscriptions } = this.ownerOf(mailbox);
     const id = state.mailboxes.find(mailbox);
     for (const { sink } of [...subscriptions.workers(id), ...subscriptions.listeners(id)])
       sink.tell(progress);

@@ -1,6 +1,5 @@
 import type { Clock, Timer } from '../std/clock.ts';
-import type { Consumer } from './consumer.ts';
-import type { Sink } from './sink.ts';
+import type { Consumer, Sink } from './consumer.ts';
 
 /** A session as the registry knows it: of a client, or one stream of a protocol that has no sessions. */
 export interface RegisteredSession extends Sink {
