@@ -11,6 +11,8 @@ import { OwnerRecordWriter } from '../wire/owner-record.ts';
 const RECORD_BYTES = 192 * 1024;
 /** A lease is written when it is this old, in milliseconds: most tasks have ended by then. */
 const LEASE_MS = 20;
+/** Writers that wait to be used again. */
+const SPARE = 2;
 /** Copies of broadcasts in one record: fewer than a record can name. */
 const FANNED_TASKS = 8000;
 
@@ -176,19 +178,24 @@ export class Journal {
     if (batch) {
       head.append(batch.record);
       batch.record.reset();
-      this.spare.push(batch.record);
+      this.keep(batch.record);
     }
     const waiters = [...prologues.map(({ done }) => done), ...(batch?.waiters ?? [])];
     if (head.empty) {
-      this.spare.push(head);
+      this.keep(head);
       for (const waiter of waiters) waiter();
       this.touchAgain();
       return;
     }
     this.inFlight = true;
     const bytes = this.finish(head, false);
-    this.spare.push(head);
+    this.keep(head);
     this.send(bytes, this.last, waiters);
+  }
+
+  /** Writers are used again, a few of them: a record may have been large. */
+  private keep(writer: OwnerRecordWriter): void {
+    if (this.spare.length < SPARE) this.spare.push(writer);
   }
 
   private touchAgain(): void {

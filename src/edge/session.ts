@@ -39,6 +39,9 @@ import { cancelTask } from '../broker/tasks.ts';
 /** A frame grows to about this size before it is sent. */
 const FRAME_BYTES = 256 * 1024;
 
+/** Shared by all attachments without filters, which are nearly all. */
+const NOTHING: ReadonlySet<string> = new Set();
+
 /** The connection of a session. */
 export interface Transport {
   /** For people: where the client is. */
@@ -447,8 +450,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       sink: this,
       number: attachment,
       listener: attach.listener,
-      types: new Set(attach.types),
-      taskIds: new Set(),
+      types: attach.types.length === 0 ? NOTHING : new Set(attach.types),
+      taskIds: NOTHING,
       agent,
       window: attach.window,
       maxWindow: options.maxWindow,

@@ -1,6 +1,7 @@
 const text = new TextDecoder();
 /** Room for the length of a message up to 2^28 bytes, as a varint. */
 const LENGTH_BYTES = 4;
+const POOLED = 1024;
 
 /** A growing little-endian buffer that is filled, taken, and filled again. */
 export class ByteWriter {
@@ -174,7 +175,8 @@ export class ByteWriter {
 
   /** A copy of what was written; the writer is empty again. */
   take(): Buffer {
-    const copy = Buffer.allocUnsafeSlow(this.length);
+    // Small ones come from a pool, which is faster; large ones must not hold on to one.
+    const copy = this.length < POOLED ? Buffer.allocUnsafe(this.length) : Buffer.allocUnsafeSlow(this.length);
     this.buffer.copy(copy, 0, 0, this.length);
     this.length = 0;
     return copy;
