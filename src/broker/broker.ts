@@ -26,6 +26,7 @@ export interface BrokerLimits {
   readonly memoryHighWaterBytes: number;
 }
 
+/** What a {@link Broker} is made of. */
 export interface BrokerOptions {
   /** Its name in the cluster. */
   readonly id: string;

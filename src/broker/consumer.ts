@@ -78,7 +78,7 @@ export class Consumer implements Attachment {
   private busyMs = 0;
   private adaptedAt: number;
 
-  /** `id` and `mailbox` are the owner's numbers, see `Owner.prepare`. */
+  /** `id` and `mailbox` are the owner's numbers, see `Owner.attach`. */
   constructor(id: number, mailbox: number, spec: ConsumerSpec) {
     this.id = id;
     this.mailbox = mailbox;

@@ -15,6 +15,7 @@ import type { Holders } from './holders.ts';
 /** Tasks that are looked at behind one that no free worker takes. */
 const LOOKAHEAD = 64;
 
+/** What a {@link Dispatcher} is made of. */
 export interface DispatcherOptions {
   readonly state: ShardState;
   readonly ready: ReadyQueues;

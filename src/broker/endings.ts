@@ -31,6 +31,7 @@ export interface Answer {
 
 const NOBODY: Answer = { executor: '', payload: undefined };
 
+/** What {@link Endings} are made of. */
 export interface EndingsOptions {
   readonly shard: number;
   readonly shards: number;
@@ -71,6 +72,7 @@ export class Endings {
     this.finish(slot, Outcome.succeeded, executor, '', answer, now);
   }
 
+  /** It is not wanted any more: it ends, and its requester is told. */
   cancel(slot: number, reason: string, now: number): void {
     this.finish(slot, Outcome.cancelled, '', reason, undefined, now);
   }
@@ -190,11 +192,13 @@ export class Endings {
     return tasks.deliveries[slot]! + (coming ? 1 : 0);
   }
 
+  /** What its publisher said of the task. */
   facts(slot: number): TaskFacts {
     const { state } = this.options;
     return taskFacts(entryBody(state.batches.bytes(state.tasks.batch[slot]!), state.tasks.offset[slot]!));
   }
 
+  /** The session that published it, or ''. */
   origin(slot: number): string {
     const { state } = this.options;
     return entryOrigin(state.batches.bytes(state.tasks.batch[slot]!), state.tasks.offset[slot]!);

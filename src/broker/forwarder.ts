@@ -17,6 +17,7 @@ export type Forward = (
   done: (error: HubError | undefined) => void,
 ) => void;
 
+/** What a {@link Forwarder} is made of. */
 export interface ForwarderOptions {
   readonly shard: number;
   readonly state: ShardState;

@@ -27,6 +27,7 @@ export interface Fullness {
   recipients(shard: number): number;
 }
 
+/** What an {@link Ingress} is made of. */
 export interface IngressOptions {
   readonly log: Log;
   readonly clock: Clock;

@@ -19,6 +19,7 @@ const FANNED_TASKS = 8000;
 /** Who waits until a decision is as durable as the log. */
 export type Waiter = () => void;
 
+/** What a {@link Journal} is made of. */
 export interface JournalOptions {
   readonly log: Log;
   readonly clock: Clock;

@@ -34,6 +34,7 @@ const FANOUT = 4000;
 /** An owner whose append has had no answer for this long, in milliseconds, stops delivering. */
 const UNANSWERED_MS = 500;
 
+/** What an {@link Owner} is made of. */
 export interface OwnerOptions {
   readonly shard: number;
   readonly log: Log;
@@ -289,6 +290,7 @@ export class Owner implements Applied {
 
   // ── Who receives ─────────────────────────────────────────────────────────────────────────────
 
+  /** Subscribes to a mailbox; leases that the session holds there are the attachment's from now on. */
   attach(mailbox: string, spec: ConsumerSpec): Consumer {
     this.now = this.options.clock.now();
     const consumer = new Consumer(this.subscriptions.nextId(), this.state.mailboxes.acquire(mailbox), spec);
@@ -301,6 +303,7 @@ export class Owner implements Applied {
     return consumer;
   }
 
+  /** Takes the subscription away; its session keeps the leases. */
   detach(consumer: Consumer): void {
     this.holders.disown(consumer);
     this.subscriptions.remove(consumer);

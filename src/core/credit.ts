@@ -6,6 +6,7 @@ const MAX_UNACKNOWLEDGED = 100;
 const DEFAULT_BOUND = 4096;
 const DEFAULT_SMOOTHING_MS = 5_000;
 
+/** What bounds a {@link CreditWindow}, and how fast it follows. */
 export interface CreditOptions {
   /** Whether the receiver acknowledges what it has finished. */
   readonly acknowledged: boolean;

@@ -251,6 +251,7 @@ export class ShardState {
     }
   }
 
+  /** How many slots that session has leased. */
   leasesHeld(session: number): number {
     return session < this.leaseCount.length ? this.leaseCount[session]! : 0;
   }

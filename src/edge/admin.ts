@@ -46,6 +46,7 @@ type MailboxView = MessageInitShape<typeof MailboxViewSchema>;
 type AgentView = MessageInitShape<typeof AgentViewSchema>;
 type ShardView = MessageInitShape<typeof ShardViewSchema>;
 
+/** What an {@link AdminEdge} is made of. */
 export interface AdminOptions {
   readonly broker: Broker;
   readonly clock: Clock;
@@ -63,6 +64,7 @@ export class AdminEdge {
     this.options = options;
   }
 
+  /** The handlers. */
   implementation(): Implementation<typeof Admin> {
     const { door, broker, clock } = this.options;
     const admit = door.admitAdmin.bind(door);

@@ -68,6 +68,7 @@ const FIELDS: Readonly<Record<string, string>> = {
 const SUCCESS = Buffer.of(0x08, 0x01);
 const MAX_FILTERS = 10_000;
 
+/** What an {@link EventBusEdge} is made of. */
 export interface EventBusOptions {
   readonly broker: Broker;
   readonly clock: Clock;
@@ -93,6 +94,7 @@ export class EventBusEdge {
     this.options = options;
   }
 
+  /** The handlers; all of them work on bytes. */
   implementation(): Implementation<typeof EventBus, (typeof EVENT_BUS_METHODS)[number]> {
     const admit = this.options.door.admit.bind(this.options.door);
     return {

@@ -45,6 +45,7 @@ import type { SessionsDoor } from './sessions-door.ts';
 const CONGESTED_BYTES = 32 * 1024 * 1024;
 const CONGESTION_CHECK_MS = 5;
 
+/** What a {@link NativeEdge} is made of. */
 export interface NativeOptions {
   readonly broker: Broker;
   readonly clock: Clock;

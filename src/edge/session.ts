@@ -52,6 +52,7 @@ export interface Transport {
   end(error?: HubError): void;
 }
 
+/** What a {@link Session} is made of: who it is, and the limits that its client is told. */
 export interface SessionOptions {
   readonly id: string;
   readonly incarnation: number;

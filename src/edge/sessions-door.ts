@@ -12,6 +12,7 @@ import { Session } from './session.ts';
 /** What a session is made with, beside its own facts. */
 export type SessionSettings = Omit<SessionOptions, 'id' | 'incarnation' | 'client' | 'broker' | 'clock'>;
 
+/** What a {@link SessionsDoor} is made of. */
 export interface SessionsDoorOptions {
   readonly broker: Broker;
   readonly clock: Clock;

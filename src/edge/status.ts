@@ -21,6 +21,7 @@ export interface FullBroker {
   readonly memoryBytes: number;
 }
 
+/** What a {@link BrokerStatus} is made of. */
 export interface StatusOptions {
   readonly broker: Broker;
   readonly metrics: Metrics;
@@ -80,6 +81,7 @@ export class BrokerStatus {
     return this.shardRates[shard]!.perSecond();
   }
 
+  /** The document at `/capacity`. */
   capacity(): Capacity {
     const { broker, metrics, process, clock, door, version, full } = this.options;
     const tasks = this.tasks();
@@ -137,6 +139,7 @@ export class BrokerStatus {
     };
   }
 
+  /** What `/healthz` and `/readyz` go by. */
   health(): Health {
     const { broker, clock, version } = this.options;
     const now = clock.now();

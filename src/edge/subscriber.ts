@@ -21,6 +21,7 @@ export type Translate = (bytes: Uint8Array, start: number, end: number, accepted
 /** What of a mailbox a stream wants, and for whom. */
 export type Wanted = Pick<ConsumerSpec, 'agent' | 'types' | 'taskIds'>;
 
+/** What a {@link Subscriber} is made of. */
 export interface SubscriberOptions {
   /** 16 hexadecimal digits. */
   readonly id: string;

@@ -22,6 +22,7 @@ export const HEADER_BYTES = 72;
 export const OVERHEAD = 28;
 /** What a record is: a {@link Subject}, or the extents of all shards. */
 export const KIND = { tasks: 0, owner: 1, mark: 2 } as const;
+/** A number of {@link KIND}. */
 export type Kind = (typeof KIND)[keyof typeof KIND];
 
 const VERSION = 1;
@@ -62,6 +63,7 @@ export function segmentSalt(generation: string, number: number): number {
   return crc32(`${generation}/${number}`);
 }
 
+/** The header of segment `number`. */
 export function encodeHeader({ generation, shards }: Identity, number: number): Uint8Array {
   const bytes = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(bytes, 0);
