@@ -28,6 +28,7 @@ import {
   ListTasksResponseSchema,
   LocateResponseSchema,
   PublishResponseSchema,
+  TaskStateSchema,
 } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import type { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { AssignedIdSchema, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
@@ -212,6 +213,10 @@ export class NativeEdge {
     const after = parseToken(request.pageToken);
     const now = clock.now();
     const states = new Set(request.states);
+    for (const state of states) {
+      if (TaskStateSchema.value[state]) continue;
+      throw new HubError('invalid', `states has the unknown state ${state}`, { field: 'states' });
+    }
     const found: { shard: number; order: number; slot: number; tag: number }[] = [];
     const shorten = (): void => {
       found.sort((a, b) => a.shard - b.shard || a.order - b.order);

@@ -10,6 +10,7 @@ import type {
 import { HubError } from '../std/errors.ts';
 import { asBuffer } from './bytes.ts';
 import { decode } from './decode.ts';
+import { WellFormed } from './well-formed.ts';
 
 /** The request and response types of one method; `Buffer` where the bytes are passed as they are. */
 type Request<Method, Raw> = Raw extends true
@@ -111,11 +112,12 @@ export function received<T>(request: T): T {
 
 function decodedMethod(method: DescMethod): MethodDefinition<unknown, unknown> {
   const { input, output } = method;
+  const form = new WellFormed(input);
   return {
     path: pathOf(method),
     ...streams(method),
     requestSerialize: encoder(input),
-    requestDeserialize: (bytes) => decodeRequest(input, bytes),
+    requestDeserialize: (bytes) => decodeRequest(input, form, bytes),
     responseSerialize: encoder(output),
     responseDeserialize: (bytes) => fromBinary(output, bytes),
   };
@@ -133,9 +135,12 @@ function encoder<Desc extends DescMessage>(schema: Desc): (message: unknown) => 
   return (message) => asBuffer(toBinary(schema, message as MessageShape<Desc>));
 }
 
-function decodeRequest(schema: DescMessage, bytes: Uint8Array): unknown {
+function decodeRequest(schema: DescMessage, form: WellFormed, bytes: Uint8Array): unknown {
   try {
-    return decode(schema, bytes);
+    const message = decode(schema, bytes);
+    // The decoder takes a field whatever its wire type says, and reads something else out of it.
+    form.check(bytes, 0, bytes.length);
+    return message;
   } catch (error) {
     return error;
   }
