@@ -1,6 +1,5 @@
 import type { sendUnaryData, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { requesterOf, whoAsked } from '../broker/answers.ts';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
@@ -13,6 +12,7 @@ import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { asBuffer } from '../wire/bytes.ts';
 import { Ranges } from '../wire/client-frame.ts';
+import { decode } from '../wire/decode.ts';
 import {
   answerOf,
   nativeProgress,
@@ -31,7 +31,6 @@ import {
   SubscribeToTaskResultsRequestSchema,
   SubscribeToTasksRequestSchema,
 } from '../wire/gen/eventbus/eventbus_pb.ts';
-import { malformed } from '../wire/scanner.ts';
 import type { Implementation } from '../wire/service.ts';
 import { statusOf } from '../wire/status.ts';
 import type { Door } from './calls.ts';
@@ -293,14 +292,6 @@ function inTheirWords(error: HubError): HubError {
   return name === undefined
     ? error
     : new HubError(code, message.replaceAll(field, name), { field: name, cause });
-}
-
-function decode<Desc extends DescMessage>(schema: Desc, request: Buffer): MessageShape<Desc> {
-  try {
-    return fromBinary(schema, request);
-  } catch {
-    throw malformed(`not a ${schema.typeName}`);
-  }
 }
 
 function filter(field: string, values: readonly string[]): ReadonlySet<string> {

@@ -47,14 +47,16 @@ export class Agent {
   readonly goAways = new Inbox<GoAway>();
   /** How the connection ended. */
   readonly status: Promise<{ code: number; details: string }>;
-  private readonly call: ClientDuplexStream<ClientFrame, ServerFrame>;
+  private readonly call: ClientDuplexStream<ClientFrame | Buffer, ServerFrame>;
   private readonly client: Client;
   private batch = 0;
 
   private constructor(client: Client) {
     const { path, requestSerialize, responseDeserialize } = serviceDefinition(Broker).connect;
+    const serialize = (frame: ClientFrame | Buffer): Buffer =>
+      Buffer.isBuffer(frame) ? frame : requestSerialize(frame);
     this.client = client;
-    this.call = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize);
+    this.call = client.makeBidiStreamRequest(path, serialize, responseDeserialize);
     this.status = new Promise((resolve) => {
       this.call.on('status', ({ code, details }) => {
         this.client.close();
@@ -87,6 +89,11 @@ export class Agent {
 
   send(frame: FrameInit): void {
     this.call.write(create(ClientFrameSchema, frame));
+  }
+
+  /** Sends a serialized frame, or what shall pass for one. */
+  sendRaw(frame: Buffer): void {
+    this.call.write(frame);
   }
 
   async attach(

@@ -5,7 +5,7 @@ import type { DescMethod, DescService, MessageInitShape, MessageShape } from '@b
 import { create } from '@bufbuild/protobuf';
 import type { ClientReadableStream, ServiceError } from '@grpc/grpc-js';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
-import { afterEach } from '@jest/globals';
+import { afterAll, afterEach, beforeAll } from '@jest/globals';
 import { configSchema } from '../../src/config/schema.ts';
 import type { Embedded } from '../../src/embedded.ts';
 import { startEmbedded } from '../../src/embedded.ts';
@@ -32,6 +32,22 @@ export function brokers(): { start(settings?: Settings): Promise<TestBroker> } {
       open.push(broker);
       await broker.start();
       return broker;
+    },
+  };
+}
+
+/** One broker for all tests of a block, for those that leave nothing behind. */
+export function sharedBroker(): { readonly broker: TestBroker } {
+  let shared: TestBroker | undefined;
+  beforeAll(async () => {
+    shared = new TestBroker({});
+    await shared.start();
+  });
+  afterAll(() => shared?.remove());
+  return {
+    get broker() {
+      if (!shared) throw new Error('the broker does not run');
+      return shared;
     },
   };
 }
