@@ -163,6 +163,8 @@ export class Dedup {
     }
     const kept = this.lastIds(keep);
     while (this.ringSize > 0) this.leave();
+    // It may yet have to grow, and must not wrap before.
+    this.oldest = 0;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     const count = bytes.length / RING_RECORD_BYTES;
     for (let index = 0; index < count; index++) {
