@@ -1,6 +1,6 @@
 import type { Arrival, DeathReason } from '../core/shard-state.ts';
 import { outranks, type ShardState } from '../core/shard-state.ts';
-import { Kind, NONE, orderOf, State } from '../core/task-table.ts';
+import { Flag, Kind, NONE, orderOf, State } from '../core/task-table.ts';
 import type { Subject } from '../log/log.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteReader } from '../wire/bytes.ts';
@@ -273,6 +273,11 @@ export class Applier implements TasksVisitor, OwnerOperations {
     arrival.notBefore = task.notBefore;
     arrival.deadline = task.deadline;
     arrival.flags = task.flags;
+    if (task.flags & Flag.once) {
+      // The entry is still that of the broadcast.
+      arrival.kind = Kind.task;
+      arrival.a = rehashed(arrival.a, '*', task.mailbox);
+    }
     arrival.batch = this.batch;
     arrival.mailbox = state.mailboxes.acquire(task.mailbox);
     arrival.type = state.types.acquire(task.type);
