@@ -31,6 +31,8 @@ export interface Sink {
     start: number,
     end: number,
   ): void;
+  /** The session holds a lease with that hash from before the broker began, or the session did. */
+  leaseKept(hash: number): void;
   /** The session's lease with that hash has ended. */
   leaseEnded(hash: number): void;
   /** The holder shall stop: the lease is not its any more. */

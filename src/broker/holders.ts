@@ -3,7 +3,7 @@ import type { Subscriptions } from '../core/subscription.ts';
 import { NONE, State } from '../core/task-table.ts';
 import type { LeaseName } from '../wire/lease.ts';
 import { leaseHash } from '../wire/lease.ts';
-import type { Consumer } from './consumer.ts';
+import type { Consumer, Sink } from './consumer.ts';
 import type { Holds } from './holds.ts';
 import { Decided } from './holds.ts';
 import type { Journal } from './journal.ts';
@@ -21,7 +21,9 @@ export class Holders {
   private readonly journal: Journal;
   private readonly lease: Mutable<LeaseName>;
   /** Holders of leases that have no attachment: it was taken away, or has not come back yet. */
-  private readonly detached = new Map<number, string>();
+  private readonly detached = new Map<number, Sink>();
+  /** What leases of former epochs are called by their holders. */
+  private readonly tokens = new Map<number, { readonly epoch: number; readonly slot: number }>();
 
   constructor(
     shard: number,
@@ -51,23 +53,30 @@ export class Holders {
   }
 
   /** Gives a task back to a session that held it when the broker died, before the log knew. */
-  retake(slot: number, session: string, now: number): void {
+  retake(slot: number, sink: Sink, lease: LeaseName, now: number): void {
     this.holds.decided[slot] = Decided.leasing;
     this.holds.deliveredAt[slot] = now;
-    this.detached.set(slot, session);
-    const { order, delivery } = this.leaseOf(slot);
-    this.journal.lease(slot, order, delivery, session, now);
+    this.keep(slot, sink, lease);
+    this.journal.lease(slot, lease.order, lease.delivery, sink.session, now);
+  }
+
+  /** A session has named a lease that it holds: from now on it can be told of it, by that name. */
+  keep(slot: number, sink: Sink, { epoch, slot: former }: LeaseName): void {
+    if (epoch !== this.epoch) this.tokens.set(slot, { epoch, slot: former });
+    if (this.sink(slot)) return;
+    this.detached.set(slot, sink);
+    sink.leaseKept(this.hash(slot));
   }
 
   /** The holder has it no more; answers with the attachment that has one task less, if there is one. */
   letGo(slot: number, now: number): Consumer | undefined {
     const consumer = this.consumer(slot);
+    this.sink(slot)?.leaseEnded(this.hash(slot));
     this.detached.delete(slot);
+    this.tokens.delete(slot);
     if (!consumer) return undefined;
-    const { tasks } = this.state;
     this.holds.holder[slot] = NONE;
     consumer.settledOne(now - this.holds.deliveredAt[slot]!, now);
-    consumer.sink.leaseEnded(leaseHash(this.shard, tasks.order[slot]!, tasks.tag[slot]!, this.issued(slot)));
     this.subscriptions.credited(consumer);
     return consumer;
   }
@@ -90,7 +99,7 @@ export class Holders {
     for (const slot of this.heldBy(consumer.session)) {
       if (this.holds.holder[slot] !== consumer.id) continue;
       this.holds.holder[slot] = NONE;
-      this.detached.set(slot, consumer.session);
+      this.detached.set(slot, consumer.sink);
     }
   }
 
@@ -98,11 +107,12 @@ export class Holders {
   clear(slot: number): void {
     this.holds.clear(slot);
     this.detached.delete(slot);
+    this.tokens.delete(slot);
   }
 
-  /** Tells the holder to stop, if it is connected through an attachment. */
+  /** Tells the holder to stop, if it is connected. */
   abort(slot: number, reason: string): void {
-    this.consumer(slot)?.sink.abort(this.leaseOf(slot), reason);
+    this.sink(slot)?.abort(this.leaseOf(slot), reason);
   }
 
   /** Whether somebody holds the task, and nothing else has been decided. */
@@ -126,7 +136,7 @@ export class Holders {
     if (consumer) return consumer.session;
     const { tasks, sessions } = this.state;
     if (tasks.state[slot] === State.leased) return sessions.text(tasks.session[slot]!);
-    return this.isComing(slot) ? (this.detached.get(slot) ?? '') : '';
+    return this.isComing(slot) ? (this.detached.get(slot)?.session ?? '') : '';
   }
 
   /** The attachment that the task was delivered through, if it is still there. */
@@ -151,14 +161,25 @@ export class Holders {
     return this.holds.decided[slot] === Decided.leasing && this.state.tasks.state[slot] === State.queued;
   }
 
+  /** Where the holder can be told of the task. */
+  private sink(slot: number): Sink | undefined {
+    return this.consumer(slot)?.sink ?? this.detached.get(slot);
+  }
+
+  private hash(slot: number): number {
+    const { order, tag } = this.state.tasks;
+    return leaseHash(this.shard, order[slot]!, tag[slot]!, this.issued(slot));
+  }
+
   private leaseOf(slot: number): LeaseName {
     const { lease } = this;
+    const token = this.tokens.get(slot);
     const { tasks } = this.state;
     lease.order = tasks.order[slot]!;
     lease.tag = tasks.tag[slot]!;
     lease.delivery = this.delivery(slot);
-    lease.epoch = this.epoch;
-    lease.slot = slot;
+    lease.epoch = token?.epoch ?? this.epoch;
+    lease.slot = token?.slot ?? slot;
     return lease;
   }
 }

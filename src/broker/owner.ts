@@ -338,16 +338,11 @@ export class Owner implements Applied {
 
   /**
    * The session says what it holds. What was delivered `before` and is not listed, it never got: that
-   * is released. Returns the listed leases that are not its any more, and those that are.
+   * is released. Returns the listed leases that are not its any more.
    */
-  reconcile(
-    sink: Sink,
-    leases: readonly LeaseName[],
-    before: number,
-  ): { stale: LeaseName[]; kept: LeaseName[] } {
+  reconcile(sink: Sink, leases: readonly LeaseName[], before: number): LeaseName[] {
     const stale: LeaseName[] = [];
-    const kept: LeaseName[] = [];
-    if (this.phase !== 'serving') return { stale, kept: [...leases] };
+    if (this.phase !== 'serving') return stale;
     this.now = this.options.clock.now();
     const { tasks } = this.state;
     const listed = new Set<number>();
@@ -359,7 +354,7 @@ export class Owner implements Applied {
         this.holders.holderOf(slot) === sink.session
       ) {
         listed.add(slot);
-        kept.push(lease);
+        this.holders.keep(slot, sink, lease);
       } else if (
         tasks.state[slot] === State.queued &&
         this.holds.decided[slot] === Decided.nothing &&
@@ -367,10 +362,9 @@ export class Owner implements Applied {
       ) {
         // The broker died between the delivery and the record of it.
         this.withdraw(slot);
-        this.holders.retake(slot, sink.session, this.now);
+        this.holders.retake(slot, sink, lease, this.now);
         this.limitRun(slot);
         listed.add(slot);
-        kept.push(lease);
       } else stale.push(lease);
     }
     for (const slot of this.holders.heldBy(sink.session)) {
@@ -380,7 +374,7 @@ export class Owner implements Applied {
       this.letGo(slot);
     }
     this.dispatchAll();
-    return { stale, kept };
+    return stale;
   }
 
   private dispatchAll(): void {
@@ -412,13 +406,14 @@ export class Owner implements Applied {
     const consumer = this.holders.consumer(slot);
     const holder = consumer ? consumer.session : this.holders.holderOf(slot);
     const executor = consumer ? consumer.spec.agent : '';
+    const current = holder === session && lease.delivery === this.holders.delivery(slot);
     if (this.state.tasks.kind[slot] === Kind.task) {
       const type = this.metricsOf(slot);
       type.completed.add();
       type.duration.observe((this.now - this.holds.deliveredAt[slot]!) / 1000);
       this.options.metrics.endToEnd.observe((this.now - this.state.tasks.accepted[slot]!) / 1000);
     }
-    if (holder !== session && holder !== '') this.holders.abort(slot, 'completed by another worker');
+    if (!current) this.holders.abort(slot, 'completed under another lease');
     this.withdraw(slot);
     this.endings.succeed(slot, executor, answer, this.now);
     this.letGo(slot);

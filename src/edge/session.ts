@@ -254,6 +254,11 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     else this.schedule();
   }
 
+  leaseKept(hash: number): void {
+    this.inFlightCount++;
+    this.inFlightHash ^= hash;
+  }
+
   leaseEnded(hash: number): void {
     this.inFlightCount--;
     this.inFlightHash ^= hash;
@@ -517,17 +522,9 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       if (list) list.push({ shard, order, tag, delivery, epoch, slot });
       else byShard.set(shard, [{ shard, order, tag, delivery, epoch, slot }]);
     }
-    if (before === Infinity) {
-      this.inFlightCount = 0;
-      this.inFlightHash = 0;
-    }
     for (const owner of this.broker.owners) {
-      const { stale, kept } = owner.reconcile(this, byShard.get(owner.shard) ?? [], before);
+      const stale = owner.reconcile(this, byShard.get(owner.shard) ?? [], before);
       for (const lease of stale) this.abort(lease, 'the task was given to another worker, or has ended');
-      if (before !== Infinity) continue;
-      this.inFlightCount += kept.length;
-      for (const { shard, order, tag, delivery } of kept)
-        this.inFlightHash ^= leaseHash(shard, order, tag, delivery);
     }
   }
 

@@ -140,6 +140,8 @@ export class Subscriber implements RegisteredSession {
   }
 
   /** Nothing is ever leased to it. */
+  leaseKept(): void {}
+
   leaseEnded(): void {}
   abort(): void {}
   handBack(): void {}
