@@ -28,7 +28,7 @@ serve: install ## Keep a broker running; the environment and ARGS="--port 6000" 
 ##@ Prove it
 .PHONY: test check sim chaos bench
 
-test: install lint-tools ## Run the checks and all tests, or some: make test TESTS=test/unit
+test: install lint-tools nats-server ## Run the checks and all tests, or some: make test TESTS=test/unit
 	@$(OWN) exec node $(wordlist 2,3,$(JEST)) tools/test.ts $(TESTS)
 
 check: install lint-tools ## Types, style, formatting, imports, unused code, generated files
@@ -38,7 +38,7 @@ check: install lint-tools ## Types, style, formatting, imports, unused code, gen
 sim: install ## Simulate whole brokers with faults: make sim SEEDS=100000
 	@$(OWN) exec $(JEST) test/sim
 
-chaos: install ## Kill real brokers under load and count what is lost
+chaos: install nats-server ## Kill real brokers under load and count what is lost
 	@$(OWN) exec $(JEST) test/chaos
 
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
@@ -57,7 +57,7 @@ format: install lint-tools ## Format and mend what can be mended by a tool
 	@$(OWN) $(LINT)/eslint -c tools/lint/eslint.config.js --no-error-on-unmatched-pattern --fix $(CODE)
 
 clean: ## Remove all that was installed, built or measured here; data of brokers stays
-	@rm -rf node_modules tools/lint/node_modules dist coverage
+	@rm -rf node_modules tools/lint/node_modules .tools dist coverage
 
 # The parts of `make check`.
 .PHONY: types lint formatted imports unused protos generated
@@ -123,9 +123,19 @@ tools/lint/node_modules/.installed: tools/lint/package.json tools/lint/package-l
 	@$(NPM_INSTALL) --prefix tools/lint
 	@touch $@
 
+.PHONY: nats-server
+nats-server: .tools/bin/nats-server
+
+# The version in tools/nats/go.mod, built from source: the same on every machine.
+.tools/bin/nats-server: tools/nats/go.mod tools/nats/go.sum
+	@command -v go >/dev/null || { echo 'The tests need a NATS server, and building it needs Go: https://go.dev/dl' >&2; exit 1; }
+	@echo 'Building nats-server: some minutes the first time.'
+	@cd tools/nats && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
+	@touch $@
+
 .PHONY: help
 help:
-	@echo 'AgentHub: a message broker for AI agents. It needs git, make, Node 20 or newer, and npm.'
+	@echo 'AgentHub: a message broker for AI agents. It needs git, make, Node 20 or newer, and npm; its tests also Go.'
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile

@@ -48,6 +48,7 @@ export interface Reading {
 export interface Extent {
   readonly first: number;
   readonly last: number;
+  /** The sum of the records' lengths. A store that is shared knows only those it appended or has read. */
   readonly bytes: number;
 }
 

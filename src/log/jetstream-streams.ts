@@ -1,0 +1,203 @@
+import type { JetStreamManager, StreamConfig, StreamInfo } from 'nats';
+import { nanos } from 'nats';
+import { HubError } from '../std/errors.ts';
+import { API, apiCode, natsFault } from './jetstream-faults.ts';
+
+/** How the streams of a log are to be. */
+export interface StreamsPlan {
+  /** Begins the names of its streams and subjects, so that several logs can share one NATS. */
+  readonly prefix: string;
+  readonly shards: number;
+  readonly replicas: number;
+  readonly storage: 'file' | 'memory';
+  /** The most bytes of one stream; 0: what the account and the servers have. */
+  readonly maxBytesPerShard: number;
+  /** The name of a log that is made now; an existing one keeps its own. */
+  readonly generation: string;
+}
+
+/** Appends with the same id within this time are stored once, in milliseconds. */
+const DUPLICATE_WINDOW_MS = 30_000;
+/** Streams asked for or made at a time. */
+const AT_ONCE = 16;
+
+/** In the metadata of every stream: what must be the same for its records to mean the same. */
+const FORMAT = { 'agenthub.format': '1', 'agenthub.hash': 'fnv1a-32' } as const;
+const SHARDS = 'agenthub.shards';
+const GENERATION = 'agenthub.generation';
+
+export function streamName(prefix: string, shard: number): string {
+  return `${prefix}-${shard}`;
+}
+
+/** Where any broker appends tasks. */
+export function tasksSubject(prefix: string, shard: number): string {
+  return `${prefix}.q.${shard}`;
+}
+
+/** Where the owner of the shard appends decisions. */
+export function ownerSubject(prefix: string, shard: number): string {
+  return `${prefix}.o.${shard}`;
+}
+
+/**
+ * Finds or makes one stream per shard, and makes those that exist as strong as the plan wants them; none
+ * is ever made weaker. Stream 0 is made last: where it exists, all others must.
+ *
+ * @throws HubError `precondition` (made with other shards, by another version, stronger than planned, or
+ *   incomplete; the message names the remedy), and what NATS refuses, see {@link natsFault}.
+ */
+export async function openStreams(jsm: JetStreamManager, plan: StreamsPlan): Promise<StreamInfo[]> {
+  const found = await inTurns(plan.shards, (shard) => find(jsm, plan, shard));
+  const existing = found.filter((info) => info !== undefined);
+  for (const info of existing) checkMeaning(info, plan);
+  const generation = existing[0]?.config.metadata?.[GENERATION] ?? plan.generation;
+  if (existing.some(({ config }) => config.metadata?.[GENERATION] !== generation)) {
+    throw refused(plan, 'its streams are of several generations; restore all of them from one backup');
+  }
+  const missing = found.findIndex((info) => info === undefined);
+  if (missing >= 0 && (found[0] !== undefined || existing.some(({ state }) => state.last_seq > 0))) {
+    throw refused(
+      plan,
+      `the stream ${streamName(plan.prefix, missing)} is missing; restore it from a backup, or choose another ` +
+        'nats.streamPrefix to begin anew',
+    );
+  }
+  const open = async (shard: number): Promise<StreamInfo> => {
+    const info = found[shard];
+    const wanted = wish(plan, shard, generation);
+    return info === undefined ? await make(jsm, wanted) : await strengthen(jsm, info, wanted);
+  };
+  const others = await inTurns(plan.shards - 1, (index) => open(index + 1));
+  return [await open(0), ...others];
+}
+
+function wish(
+  plan: StreamsPlan,
+  shard: number,
+  generation: string,
+): Partial<StreamConfig> & { name: string } {
+  const { prefix, replicas, storage, maxBytesPerShard } = plan;
+  return {
+    name: streamName(prefix, shard),
+    subjects: [tasksSubject(prefix, shard), ownerSubject(prefix, shard)],
+    storage: storage as StreamConfig['storage'],
+    retention: 'limits' as StreamConfig['retention'],
+    discard: 'new' as StreamConfig['discard'],
+    num_replicas: replicas,
+    max_bytes: maxBytesPerShard > 0 ? maxBytesPerShard : -1,
+    max_age: 0,
+    max_msgs: -1,
+    max_msg_size: -1,
+    max_msgs_per_subject: -1,
+    duplicate_window: nanos(DUPLICATE_WINDOW_MS),
+    allow_direct: false,
+    metadata: { ...FORMAT, [SHARDS]: String(plan.shards), [GENERATION]: generation },
+  };
+}
+
+async function find(
+  jsm: JetStreamManager,
+  plan: StreamsPlan,
+  shard: number,
+): Promise<StreamInfo | undefined> {
+  const name = streamName(plan.prefix, shard);
+  try {
+    return await jsm.streams.info(name);
+  } catch (error) {
+    if (apiCode(error) === API.noStream) return undefined;
+    throw natsFault(error, `looking for the stream ${name}`);
+  }
+}
+
+async function make(
+  jsm: JetStreamManager,
+  wanted: Partial<StreamConfig> & { name: string },
+): Promise<StreamInfo> {
+  try {
+    return await jsm.streams.add(wanted);
+  } catch (error) {
+    throw natsFault(error, `making the stream ${wanted.name}`);
+  }
+}
+
+/** Whether the records of that stream mean what ours do. */
+function checkMeaning({ config }: StreamInfo, plan: StreamsPlan): void {
+  const { metadata = {} } = config;
+  const shards = metadata[SHARDS];
+  if (shards === undefined) {
+    throw refused(plan, `the stream ${config.name} is not of AgentHub; choose another nats.streamPrefix`);
+  }
+  if (Number(shards) !== plan.shards) {
+    throw refused(
+      plan,
+      `it was made with ${shards} shards; set shards to ${shards}, or choose another nats.streamPrefix`,
+      'shards',
+    );
+  }
+  for (const [key, ours] of Object.entries(FORMAT)) {
+    if (metadata[key] === ours) continue;
+    throw refused(
+      plan,
+      `${config.name} has ${key} ${String(metadata[key])}, and this version reads ${ours}; run the version that ` +
+        'made it, or choose another nats.streamPrefix',
+    );
+  }
+}
+
+async function strengthen(
+  jsm: JetStreamManager,
+  info: StreamInfo,
+  wanted: Partial<StreamConfig> & { name: string },
+): Promise<StreamInfo> {
+  const { config } = info;
+  const weaker = (key: string, has: unknown, says: unknown, how: string): HubError =>
+    new HubError(
+      'precondition',
+      `the stream ${config.name} has ${String(has)}, and ${key} says ${String(says)}: a log is never made weaker ` +
+        `by itself; ${how}`,
+      { field: key },
+    );
+  const { num_replicas: replicas = 1, max_bytes: maxBytes = -1 } = wanted;
+  if (config.num_replicas > replicas) {
+    throw weaker('nats.replicas', config.num_replicas, replicas, `set it to ${config.num_replicas}`);
+  }
+  if (config.storage !== wanted.storage) {
+    throw weaker('nats.storage', config.storage, wanted.storage, `set it to ${config.storage}`);
+  }
+  const has = config.max_bytes < 0 ? Infinity : config.max_bytes;
+  if (has > (maxBytes < 0 ? Infinity : maxBytes)) {
+    throw weaker(
+      'nats.maxBytesPerShard',
+      has === Infinity ? 'no limit' : `${has} bytes`,
+      maxBytes,
+      has === Infinity ? 'set it to 0' : `set it to ${has}`,
+    );
+  }
+  const metadata = { ...config.metadata, ...wanted.metadata };
+  const same = Object.entries(wanted).every(
+    ([key, value]) =>
+      key === 'metadata' ||
+      JSON.stringify(config[key as keyof StreamConfig] ?? false) === JSON.stringify(value),
+  );
+  if (same) return info;
+  try {
+    return await jsm.streams.update(config.name, { ...config, ...wanted, metadata });
+  } catch (error) {
+    throw natsFault(error, `upgrading the stream ${config.name}`);
+  }
+}
+
+function refused(plan: StreamsPlan, why: string, field = 'nats.streamPrefix'): HubError {
+  return new HubError('precondition', `the log ${plan.prefix} on NATS can't be used: ${why}`, { field });
+}
+
+/** The outcomes of `run` for 0 to `count - 1`, some at a time. */
+async function inTurns<T>(count: number, run: (index: number) => Promise<T>): Promise<T[]> {
+  const outcomes: T[] = [];
+  for (let start = 0; start < count; start += AT_ONCE) {
+    const length = Math.min(AT_ONCE, count - start);
+    outcomes.push(...(await Promise.all(Array.from({ length }, (_, index) => run(start + index)))));
+  }
+  return outcomes;
+}

@@ -1,0 +1,120 @@
+import type { ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const BINARY = `${import.meta.dirname}/../../.tools/bin/nats-server`;
+
+/** How a server differs from the usual one. */
+export interface NatsServerOptions {
+  /** Default: true. */
+  readonly jetstream?: boolean;
+  /** Default: `1s`. */
+  readonly sync?: 'always' | '1s';
+  /** Default: 8 MiB. */
+  readonly maxPayload?: number;
+  /** The most bytes of its store. Default: 1 GiB. */
+  readonly maxStore?: number;
+  /** More of the configuration file. */
+  readonly more?: string;
+}
+
+/** A nats-server of its own on loopback, with a store of its own. */
+export class NatsServer {
+  readonly url: string;
+  private readonly dir: string;
+  private child: ChildProcess | undefined;
+
+  static async start(options: NatsServerOptions = {}): Promise<NatsServer> {
+    const server = new NatsServer(await freePort(), options);
+    await server.start();
+    return server;
+  }
+
+  /** Servers that know each other; ready once they have a leader for what concerns all of them. */
+  static async cluster(count: number, options: NatsServerOptions = {}): Promise<NatsServer[]> {
+    const ports = await Promise.all(Array.from({ length: count }, freePort));
+    const routes = await Promise.all(Array.from({ length: count }, freePort));
+    const servers = ports.map(
+      (port, index) =>
+        new NatsServer(port, {
+          ...options,
+          more: `server_name: n${index}
+            cluster { name: test, listen: "127.0.0.1:${routes[index]}", routes: [${routes
+              .map((route) => `"nats://127.0.0.1:${route}"`)
+              .join(', ')}] }
+            ${options.more ?? ''}`,
+        }),
+    );
+    await Promise.all(servers.map((server) => server.start()));
+    return servers;
+  }
+
+  private constructor(port: number, options: NatsServerOptions) {
+    const {
+      jetstream = true,
+      sync = '1s',
+      maxPayload = 8 * 2 ** 20,
+      maxStore = 2 ** 30,
+      more = '',
+    } = options;
+    this.url = `127.0.0.1:${port}`;
+    this.dir = mkdtempSync(join(tmpdir(), 'agenthub-nats-'));
+    const store = `jetstream { store_dir: "${this.dir}/store", max_file_store: ${maxStore}, sync_interval: ${sync} }`;
+    writeFileSync(
+      join(this.dir, 'nats.conf'),
+      `listen: "${this.url}"\nmax_payload: ${maxPayload}\n${jetstream ? store : ''}\n${more}\n`,
+    );
+  }
+
+  /** Starts it, again if need be, on what its store holds. */
+  async start(): Promise<void> {
+    if (!existsSync(BINARY))
+      throw new Error('there is no nats-server to test with; build it: make nats-server');
+    const child = spawn(BINARY, ['-c', join(this.dir, 'nats.conf')], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.child = child;
+    let said = '';
+    await new Promise<void>((resolve, reject) => {
+      child.stderr.on('data', (chunk: Buffer) => {
+        said += chunk.toString();
+        if (said.includes('Server is ready')) resolve();
+      });
+      child.once('exit', () => reject(new Error(`nats-server has ended: ${said}`)));
+    });
+  }
+
+  /** Kills it as a crash does; what the operating system holds of its store stays. */
+  async kill(): Promise<void> {
+    const { child } = this;
+    this.child = undefined;
+    if (child === undefined) return;
+    const ended = once(child, 'exit');
+    child.kill('SIGKILL');
+    await ended;
+  }
+
+  pause(): void {
+    this.child?.kill('SIGSTOP');
+  }
+
+  resume(): void {
+    this.child?.kill('SIGCONT');
+  }
+
+  async remove(): Promise<void> {
+    await this.kill();
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
