@@ -6,6 +6,8 @@ import type { LoadedConfig } from '../config/load.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Clock } from '../std/clock.ts';
 import type { Logger } from '../std/logger.ts';
+import type { Target } from './caller.ts';
+import { Caller } from './caller.ts';
 import { createLogger } from './logger.ts';
 import { Output } from './output.ts';
 import type { Terminal } from './terminal.ts';
@@ -45,19 +47,32 @@ export class Cli {
     return loadConfig({ file, env: this.terminal.env, flags: { ...client, ...flags } });
   }
 
-  /** Connects to the broker that the configuration names. */
+  /** Opens a session with the broker that the configuration names: to publish, and to work. */
   async connect(command: Command, agent = ''): Promise<Hub> {
-    const { config } = this.load(command);
-    const { host, port, token, tls, caFile } = config.client;
+    const { address, token, tls } = this.target(command);
     return connect({
-      address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+      address,
       agent,
       client: `agenthub-cli/${this.version}`,
       connectTimeoutMs: CONNECT_MS,
       ...(token === undefined ? {} : { token }),
-      ...(caFile !== undefined ? { tls: { ca: readCa(caFile) } } : tls ? { tls: {} } : {}),
+      ...(tls === undefined ? {} : { tls }),
       ...(globalFlags(command).debug ? { logger: this.debugLogger() } : {}),
     });
+  }
+
+  /** Calls the same broker without a session: to look, and to administer. */
+  caller(command: Command): Caller {
+    return new Caller(this.target(command), this.clock);
+  }
+
+  private target(command: Command): Target {
+    const { host, port, token, tls, caFile } = this.load(command).config.client;
+    return {
+      address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+      token,
+      tls: caFile !== undefined ? { ca: readCa(caFile) } : tls ? {} : undefined,
+    };
   }
 
   private debugLogger(): Logger {

@@ -1,9 +1,29 @@
 import type { Command } from 'commander';
-import type { TaskInfo } from '../client/index.ts';
+import type { TaskQuery } from '../client/index.ts';
+import { HubError } from '../client/index.ts';
+import { browse, TaskInfo } from '../client/browse.ts';
+import { Broker } from '../wire/gen/agenthub/v1/broker_pb.ts';
+import type { Caller } from './caller.ts';
 import type { Cli } from './cli.ts';
 import { bytes, span } from './format.ts';
 import { figures } from './output.ts';
 import { taskView } from './views.ts';
+
+/** What is known of a task, with what it carries; undefined: nothing. Without its mailbox, all shards are searched. */
+export async function getTask(broker: Caller, id: string, mailbox = ''): Promise<TaskInfo | undefined> {
+  try {
+    const { task } = await broker.call(Broker.method.getTask, { taskId: id, mailbox, includeTask: true });
+    return task && new TaskInfo(task);
+  } catch (error) {
+    if (error instanceof HubError && error.code === 'not_found') return undefined;
+    throw error;
+  }
+}
+
+/** Unfinished tasks and dead letters, page by page as they are asked for. */
+export function listTasks(broker: Caller, query: TaskQuery): AsyncIterable<TaskInfo> {
+  return browse((request) => broker.call(Broker.method.listTasks, request), query);
+}
 
 /** Shows tasks as a list. `none` is what people read instead of an empty one. */
 export function showTasks(cli: Cli, command: Command, tasks: readonly TaskInfo[], none: string): void {

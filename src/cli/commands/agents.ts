@@ -22,9 +22,9 @@ export function addAgents(program: Command, cli: Cli): void {
       ),
     )
     .action(async (prefix: string | undefined, { limit }: { limit: number }) => {
-      await using hub = await cli.connect(command);
+      using broker = cli.caller(command);
       const all = paged(async (pageToken) => {
-        const { agents, nextPageToken } = await hub.call(Admin.method.listAgents, {
+        const { agents, nextPageToken } = await broker.call(Admin.method.listAgents, {
           prefix: prefix ?? '',
           pageSize: Math.min(limit, 1000),
           pageToken,

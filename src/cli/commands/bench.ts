@@ -106,7 +106,8 @@ async function bench(cli: Cli, command: Command, flags: Flags): Promise<void> {
       timer.cancel();
     }
     await load.detach();
-    const cluster = await hubs[0]!.call(Broker.method.describeCluster, {});
+    using broker = cli.caller(command);
+    const cluster = await broker.call(Broker.method.describeCluster, {});
     const outcome = { plan, cluster, load, timings };
     if (output.json) output.document(reportView(outcome));
     else output.say(reportText(outcome));

@@ -14,15 +14,15 @@ export function addClusterDescribe(cluster: Command, cli: Cli): void {
     .description('Show the brokers, and how they keep tasks')
     .addHelpText('after', examples(['agenthub cluster', 'the same as agenthub cluster describe']))
     .action(async () => {
-      await using hub = await cli.connect(command);
-      const cluster = await hub.call(Broker.method.describeCluster, {});
+      using broker = cli.caller(command);
+      const cluster = await broker.call(Broker.method.describeCluster, {});
       const output = cli.output(command);
-      const { log, shards, broker } = cluster;
+      const { log, shards } = cluster;
       const brokers = cluster.brokers.map(viewOf);
       const durability = durabilityName(cluster.durability);
-      if (output.json) return output.document({ log, durability, shards, broker, brokers });
+      if (output.json) return output.document({ log, durability, shards, broker: cluster.broker, brokers });
       const now = cli.clock.now();
-      output.item({}, { log, durability, shards, asked: broker });
+      output.item({}, { log, durability, shards, asked: cluster.broker });
       output.say('');
       output.list(
         brokers,

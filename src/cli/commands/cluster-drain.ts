@@ -22,8 +22,8 @@ export function addClusterDrain(cluster: Command, cli: Cli): void {
       ),
     )
     .action(async ({ status = false, cancel = false }: { status?: boolean; cancel?: boolean }) => {
-      await using hub = await cli.connect(command);
-      const answer = await hub.call(Admin.method.drain, { status, cancel });
+      using broker = cli.caller(command);
+      const answer = await broker.call(Admin.method.drain, { status, cancel });
       const { draining, finished, shardsLeft, sessionsLeft, leasesLeft } = answer;
       const state = finished ? 'drained' : draining ? 'draining' : 'serving';
       const left = { shardsLeft, sessionsLeft, leasesLeft };

@@ -3,7 +3,7 @@ import { deadMailbox } from '../../core/shard.ts';
 import type { Cli } from '../cli.ts';
 import { examples, whole } from '../options.ts';
 import { take } from '../paged.ts';
-import { showTasks } from '../tasks.ts';
+import { listTasks, showTasks } from '../tasks.ts';
 
 /** `agenthub dead ls` */
 export function addDeadLs(dead: Command, cli: Cli): void {
@@ -20,9 +20,9 @@ export function addDeadLs(dead: Command, cli: Cli): void {
       ),
     )
     .action(async (mailbox: string | undefined, { limit }: { limit: number }) => {
-      await using hub = await cli.connect(command);
+      using broker = cli.caller(command);
       const where = mailbox === undefined ? {} : { mailbox: deadMailbox(mailbox) };
       const query = { ...where, states: ['dead'], pageSize: Math.min(limit, 1000) } as const;
-      showTasks(cli, command, await take(hub.listTasks(query), limit), 'No dead letters.');
+      showTasks(cli, command, await take(listTasks(broker, query), limit), 'No dead letters.');
     });
 }

@@ -22,8 +22,8 @@ export function addDeadPurge(dead: Command, cli: Cli): void {
     )
     .action(async (mailbox: string, ids: string[], { all = false }: { all?: boolean }) => {
       checkChoice(ids, all);
-      await using hub = await cli.connect(command);
-      const answer = await hub.call(Admin.method.purgeMailbox, {
+      using broker = cli.caller(command);
+      const answer = await broker.call(Admin.method.purgeMailbox, {
         mailbox: deadMailbox(mailbox),
         taskIds: ids,
       });

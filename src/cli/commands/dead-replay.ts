@@ -21,8 +21,8 @@ export function addDeadReplay(dead: Command, cli: Cli): void {
     )
     .action(async (mailbox: string, ids: string[], { all = false }: { all?: boolean }) => {
       checkChoice(ids, all);
-      await using hub = await cli.connect(command);
-      const answer = await hub.call(Admin.method.replayDeadLetters, { mailbox, taskIds: ids });
+      using broker = cli.caller(command);
+      const answer = await broker.call(Admin.method.replayDeadLetters, { mailbox, taskIds: ids });
       const replayed = Number(answer.replayed);
       cli.output(command).item({ mailbox, replayed }, { mailbox, replayed: count(replayed) });
     });

@@ -3,6 +3,7 @@ import { deadMailbox } from '../../core/shard.ts';
 import { HubError } from '../../client/index.ts';
 import type { Cli } from '../cli.ts';
 import { examples } from '../options.ts';
+import { getTask } from '../tasks.ts';
 import { taskFacts, taskView } from '../views.ts';
 
 /** `agenthub dead show` */
@@ -14,8 +15,8 @@ export function addDeadShow(dead: Command, cli: Cli): void {
     .argument('<id>', "the task's id")
     .addHelpText('after', examples(['agenthub dead show planner order-17', 'one dead letter of the planner']))
     .action(async (mailbox: string, id: string) => {
-      await using hub = await cli.connect(command);
-      const info = await hub.getTask({ id, mailbox: deadMailbox(mailbox), includeTask: true });
+      using broker = cli.caller(command);
+      const info = await getTask(broker, id, deadMailbox(mailbox));
       if (info?.state !== 'dead') throw new HubError('not_found', `no dead letter ${id} of ${mailbox}`);
       cli.output(command).item(taskView(info), taskFacts(info, cli.clock.now()));
     });

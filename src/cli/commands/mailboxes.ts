@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import type { Hub } from '../../client/index.ts';
 import type { MailboxView } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
+import type { Caller } from '../caller.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, span } from '../format.ts';
 import { examples, whole } from '../options.ts';
@@ -42,8 +42,8 @@ export function addMailboxes(program: Command, cli: Cli): void {
       ),
     )
     .action(async (prefix: string | undefined, { limit }: { limit: number }) => {
-      await using hub = await cli.connect(command);
-      const mailboxes = await listMailboxes(hub, prefix ?? '', limit);
+      using broker = cli.caller(command);
+      const mailboxes = await listMailboxes(broker, prefix ?? '', limit);
       cli
         .output(command)
         .list(mailboxes, MAILBOX_COLUMNS, 'No mailbox holds anything or has anybody attached.');
@@ -51,10 +51,10 @@ export function addMailboxes(program: Command, cli: Cli): void {
 }
 
 /** The first mailboxes whose ids start so. */
-export async function listMailboxes(hub: Hub, prefix: string, limit: number): Promise<MailboxRow[]> {
+export async function listMailboxes(broker: Caller, prefix: string, limit: number): Promise<MailboxRow[]> {
   const all = paged(async (pageToken) => {
     const request = { prefix, pageSize: Math.min(limit, 1000), pageToken };
-    const { mailboxes, nextPageToken } = await hub.call(Admin.method.listMailboxes, request);
+    const { mailboxes, nextPageToken } = await broker.call(Admin.method.listMailboxes, request);
     return { items: mailboxes, nextPageToken };
   });
   return (await take(all, limit)).map(viewOf);

@@ -16,8 +16,8 @@ export function addShards(program: Command, cli: Cli): void {
       examples(['agenthub shards', 'all of them'], ['agenthub shards -o json', 'for a program']),
     )
     .action(async () => {
-      await using hub = await cli.connect(command);
-      const { shards } = await hub.call(Admin.method.listShards, {});
+      using broker = cli.caller(command);
+      const { shards } = await broker.call(Admin.method.listShards, {});
       cli
         .output(command)
         .list(

@@ -1,5 +1,7 @@
 import type { Command } from 'commander';
 import { HubError } from '../../client/index.ts';
+import { cancellationOf } from '../../client/messages.ts';
+import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
 import type { Cli } from '../cli.ts';
 import { examples } from '../options.ts';
 
@@ -21,8 +23,9 @@ export function addTaskCancel(task: Command, cli: Cli): void {
       ]),
     )
     .action(async (id: string, { mailbox, reason }: { mailbox?: string; reason: string }) => {
-      await using hub = await cli.connect(command);
-      const outcome = await hub.cancel({ id, reason, ...(mailbox === undefined ? {} : { mailbox }) });
+      using broker = cli.caller(command);
+      const call = { taskId: id, mailbox: mailbox ?? '', reason };
+      const outcome = cancellationOf((await broker.call(Broker.method.cancelTask, call)).outcome);
       if (outcome === 'not_found') throw new HubError('not_found', `no task ${id}`);
       if (outcome === 'too_late') throw new HubError('conflict', `task ${id} was finished before`);
       cli.output(command).item({ id, outcome }, { id, outcome });

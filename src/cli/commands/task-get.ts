@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { HubError } from '../../client/index.ts';
 import type { Cli } from '../cli.ts';
 import { examples } from '../options.ts';
+import { getTask } from '../tasks.ts';
 import { taskFacts, taskView } from '../views.ts';
 
 /** `agenthub task get` */
@@ -19,12 +20,8 @@ export function addTaskGet(task: Command, cli: Cli): void {
       ),
     )
     .action(async (id: string, { mailbox }: { mailbox?: string }) => {
-      await using hub = await cli.connect(command);
-      const info = await hub.getTask({
-        id,
-        ...(mailbox === undefined ? {} : { mailbox }),
-        includeTask: true,
-      });
+      using broker = cli.caller(command);
+      const info = await getTask(broker, id, mailbox);
       if (info === undefined) {
         const where =
           mailbox === undefined

@@ -4,7 +4,7 @@ import type { TaskState } from '../../client/index.ts';
 import type { Cli } from '../cli.ts';
 import { examples, whole } from '../options.ts';
 import { take } from '../paged.ts';
-import { showTasks } from '../tasks.ts';
+import { listTasks, showTasks } from '../tasks.ts';
 
 interface Flags {
   readonly state?: readonly Exclude<TaskState, 'unknown'>[];
@@ -39,7 +39,7 @@ export function addTaskList(task: Command, cli: Cli): void {
       ),
     )
     .action(async (mailbox: string | undefined, flags: Flags) => {
-      await using hub = await cli.connect(command);
+      using broker = cli.caller(command);
       const { state, type, requester, limit } = flags;
       const query = {
         pageSize: Math.min(limit, 1000),
@@ -48,6 +48,6 @@ export function addTaskList(task: Command, cli: Cli): void {
         ...(type === undefined ? {} : { type }),
         ...(requester === undefined ? {} : { requester }),
       };
-      showTasks(cli, command, await take(hub.listTasks(query), limit), 'No tasks.');
+      showTasks(cli, command, await take(listTasks(broker, query), limit), 'No tasks.');
     });
 }

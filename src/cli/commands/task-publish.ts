@@ -108,7 +108,8 @@ async function publish(
       );
     }
     await using hub = await cli.connect(command, flags.requester);
-    return publishLines(cli, command, hub, base, flags);
+    // Awaited here: the connection ends with this function.
+    return await publishLines(cli, command, hub, base, flags);
   }
   const task = { ...base, payload: await payloadOf(cli, payload, flags) };
   if (flags.timeout !== undefined && !flags.wait) throw wrong('--timeout', 'goes with --wait');

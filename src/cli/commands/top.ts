@@ -1,9 +1,9 @@
 import type { Command } from 'commander';
 import pc from 'picocolors';
-import type { Hub } from '../../client/index.ts';
 import { durabilityName } from '../../client/messages.ts';
 import type { StatsResponse } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
+import type { Caller } from '../caller.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, milliseconds, percent, rate, span } from '../format.ts';
 import { durationOption, examples } from '../options.ts';
@@ -45,17 +45,17 @@ async function top(cli: Cli, command: Command, { once = false, interval }: Flags
   const output = cli.output(command);
   using interruption = cli.terminal.untilInterrupted();
   const { signal } = interruption;
-  await using hub = await cli.connect(command);
+  using broker = cli.caller(command);
   do {
-    const [stats, mailboxes] = await Promise.all([hub.call(Admin.method.stats, {}), fullest(hub)]);
+    const [stats, mailboxes] = await Promise.all([broker.call(Admin.method.stats, {}), fullest(broker)]);
     if (output.json) output.event(statsView(stats), '');
     else output.say(`${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(stats, mailboxes)}`);
     if (!once) await pause(cli, interval, signal);
   } while (!once && !signal.aborted);
 }
 
-async function fullest(hub: Hub): Promise<MailboxRow[]> {
-  const mailboxes = await listMailboxes(hub, '', LOOKED_AT);
+async function fullest(broker: Caller): Promise<MailboxRow[]> {
+  const mailboxes = await listMailboxes(broker, '', LOOKED_AT);
   const load = ({ queued, delayed, running }: MailboxRow): number => queued + delayed + running;
   return mailboxes
     .filter((row) => load(row) > 0)

@@ -1,0 +1,116 @@
+import type { Hub, Priority } from '../../src/client/index.ts';
+import { connect } from '../../src/client/index.ts';
+import type { Ledger } from './ledger.ts';
+import type { SeededRandom } from './random.ts';
+
+/** Tasks that a crew has on its way at most. */
+const OPEN = 400;
+const LANES: readonly Priority[] = ['low', 'high'];
+
+/**
+ * Agents that publish, work and take results for as long as they are let, in one session, and write all of
+ * it into a ledger. They go on when the broker is back, however often it dies.
+ */
+export class Crew {
+  readonly name: string;
+  private readonly hub: Hub;
+  private readonly ledger: Ledger;
+  private readonly random: SeededRandom;
+  private readonly mailboxes: readonly string[];
+  private next = 0;
+  private onTheirWay = 0;
+  private publishing = true;
+  private publisher: Promise<void> = Promise.resolve();
+
+  private constructor(name: string, hub: Hub, shared: string, ledger: Ledger, random: SeededRandom) {
+    this.name = name;
+    this.hub = hub;
+    this.ledger = ledger;
+    this.random = random;
+    this.mailboxes = [`${name}-1`, `${name}-2`, shared];
+  }
+
+  /** @param shared a mailbox that several crews work on. */
+  static async start(
+    name: string,
+    address: string,
+    shared: string,
+    ledger: Ledger,
+    random: SeededRandom,
+  ): Promise<Crew> {
+    const hub = await connect({ address, agent: name, publishTimeoutMs: 600_000 });
+    const crew = new Crew(name, hub, shared, ledger, random);
+    await crew.attach();
+    crew.publisher = crew.publish();
+    return crew;
+  }
+
+  get connected(): boolean {
+    return this.hub.state === 'connected';
+  }
+
+  /** Publishes nothing more; resolves when everything that was published has its answer. */
+  async rest(): Promise<void> {
+    this.publishing = false;
+    await this.publisher;
+  }
+
+  close(): Promise<void> {
+    return this.hub.close({ graceMs: 1_000 });
+  }
+
+  private async attach(): Promise<void> {
+    const { hub, ledger, random } = this;
+    for (const mailbox of this.mailboxes) {
+      await hub.work(
+        mailbox,
+        async (task, { attempt }) => {
+          ledger.deliver(task.id);
+          if (task.text() !== `do ${task.id}`) ledger.faults.push(`${task.id} carries ${task.text()}`);
+          if (random.chance(0.3)) await new Promise((resolve) => setTimeout(resolve, random.below(20)));
+          if (attempt === 1 && random.chance(0.05)) throw new Error('bad luck');
+        },
+        { concurrency: 50 },
+      );
+    }
+    void this.takeResults();
+  }
+
+  private async takeResults(): Promise<void> {
+    for await (const { taskId, outcome } of this.hub.results()) {
+      if (outcome === 'succeeded') this.ledger.end(taskId);
+      else this.ledger.faults.push(`${taskId} has ${outcome}`);
+    }
+  }
+
+  private async publish(): Promise<void> {
+    const batches = new Set<Promise<void>>();
+    while (this.publishing) {
+      if (this.onTheirWay < OPEN && this.ledger.open < 2 * OPEN) {
+        const batch = this.publishBatch(1 + this.random.below(40)).finally(() => batches.delete(batch));
+        batches.add(batch);
+      }
+      await new Promise((resolve) => setTimeout(resolve, this.random.below(8)));
+    }
+    await Promise.all(batches);
+  }
+
+  private async publishBatch(size: number): Promise<void> {
+    const { random, ledger, hub } = this;
+    const tasks = Array.from({ length: size }, () => {
+      const id = `${this.name}-${this.next++}`;
+      const to = this.mailboxes[random.below(this.mailboxes.length)]!;
+      const priority = LANES[random.below(LANES.length)]!;
+      ledger.publish(`${to} ${priority}`, id);
+      return { id, to, type: 'chaos', priority, payload: `do ${id}` };
+    });
+    this.onTheirWay += size;
+    const { outcomes } = await hub.publishBatch(tasks);
+    this.onTheirWay -= size;
+    for (const { id, error } of outcomes) {
+      if (error === undefined) ledger.acknowledge(id);
+      else if (error.code === 'exhausted') ledger.refuse(id);
+      else ledger.faults.push(`${id} was not accepted: ${error.message}`);
+    }
+  }
+}
