@@ -1,7 +1,6 @@
 import { afterAll, beforeAll } from '@jest/globals';
-import { JetStreamLog } from '../../src/log/jetstream.ts';
-import { silent } from '../../src/std/logger.ts';
-import { systemClock, systemRandom } from '../../src/std/system.ts';
+import { systemRandom } from '../../src/std/system.ts';
+import { openJetStream } from '../support/jetstream.ts';
 import { NatsServer } from '../support/nats-server.ts';
 import { describeLog } from './log.ts';
 
@@ -13,21 +12,8 @@ beforeAll(async () => {
 
 afterAll(() => server.remove());
 
-describeLog('JetStreamLog', async ({ shards, maxBytes }) => {
+describeLog('JetStreamLog', async ({ shards, maxBytes = 0 }) => {
   const prefix = `t${systemRandom.token(4)}`;
-  const open = (): Promise<JetStreamLog> =>
-    JetStreamLog.open({
-      clock: systemClock,
-      logger: silent,
-      name: 'test',
-      servers: [server.url],
-      prefix,
-      shards,
-      replicas: 1,
-      storage: 'file',
-      sync: 'interval',
-      maxBytesPerShard: maxBytes ?? 0,
-      generation: systemRandom.token(16),
-    });
+  const open = () => openJetStream(server.url, { prefix, shards, maxBytesPerShard: maxBytes });
   return { log: await open(), reopen: open, dispose: () => Promise.resolve() };
 });

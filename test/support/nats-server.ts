@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -71,11 +71,15 @@ export class NatsServer {
     );
   }
 
-  /** Starts it, again if need be, on what its store holds. */
-  async start(): Promise<void> {
+  /** Starts it, again if need be, on what its store holds; at another port where nobody looks for it. */
+  async start(port?: number): Promise<void> {
     if (!existsSync(BINARY))
       throw new Error('there is no nats-server to test with; build it: make nats-server');
-    const child = spawn(BINARY, ['-c', join(this.dir, 'nats.conf')], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = spawn(
+      BINARY,
+      ['-c', join(this.dir, 'nats.conf'), ...(port === undefined ? [] : ['-p', `${port}`])],
+      { stdio: ['ignore', 'ignore', 'pipe'] },
+    );
     this.child = child;
     let said = '';
     await new Promise<void>((resolve, reject) => {
@@ -97,6 +101,18 @@ export class NatsServer {
     await ended;
   }
 
+  /** Remembers what its store holds; it must not run. */
+  keepStore(): void {
+    rmSync(join(this.dir, 'kept'), { recursive: true, force: true });
+    cpSync(join(this.dir, 'store'), join(this.dir, 'kept'), { recursive: true });
+  }
+
+  /** Makes its store what it was then, as a loss of power does that comes before a flush. */
+  loseSince(): void {
+    rmSync(join(this.dir, 'store'), { recursive: true });
+    cpSync(join(this.dir, 'kept'), join(this.dir, 'store'), { recursive: true });
+  }
+
   pause(): void {
     this.child?.kill('SIGSTOP');
   }
@@ -111,7 +127,8 @@ export class NatsServer {
   }
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody listens on now. */
+export async function freePort(): Promise<number> {
   const server = createServer();
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
