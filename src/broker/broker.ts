@@ -16,6 +16,9 @@ import { Upkeep } from './upkeep.ts';
 
 const UPKEEP_MS = 1000;
 
+/** While less than this share of the log's room is left, no task is accepted. */
+const FULL_SHARE = 0.25;
+
 /** Bounds of what a broker takes; each names its configuration key when it is met. */
 export interface BrokerLimits {
   readonly taskBytes: number;
@@ -71,6 +74,10 @@ export class Broker {
   private upkeepTimer: Timer | undefined;
   private turn = 0;
   private overHighWater = false;
+  /** Bytes of the log's room that tasks must leave. */
+  private reserve = 0;
+  /** Tasks have had to wait for room. */
+  private starving = false;
 
   constructor(options: BrokerOptions) {
     const { log, clock, random, metrics, delivery } = options;
@@ -111,6 +118,7 @@ export class Broker {
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) =>
             this.ingress.forward(destination, source, parcels, done),
+          starved: () => this.starved(),
           isAlive: (session) => this.sessions.isAlive(session),
           lost: (error) => this.fail(error),
         }),
@@ -221,6 +229,13 @@ export class Broker {
       });
     if (this.current !== 'ready')
       return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
+    if (this.log.room() - this.ingress.waitingBytes < this.reserve) {
+      return limit(
+        'data.maxBytes',
+        'the log is three quarters full, the rest is for settling what is in it; add workers, or room',
+        1000,
+      );
+    }
     if (!this.overHighWater) return undefined;
     return limit(
       'limits.memoryHighWaterBytes',
@@ -256,6 +271,29 @@ export class Broker {
     return undefined;
   }
 
+  /**
+   * Keeps the last quarter of the log's room for decisions and results: if tasks took it too, nothing could
+   * be settled and the log would stay full for ever. In its second half no task is delivered, so that what
+   * is settled already makes room first.
+   */
+  private watchRoom(): void {
+    const room = this.log.room();
+    const retained = this.owners.reduce((sum, { shard }) => sum + this.log.extent(shard).bytes, 0);
+    const share = room === Infinity ? 1 : room / (room + retained);
+    this.reserve = room === Infinity ? 0 : (room + retained) * FULL_SHARE;
+    if (share < FULL_SHARE) for (const upkeep of this.upkeeps) upkeep.makeRoom();
+    if (this.starving && !this.starved()) {
+      this.starving = false;
+      for (const owner of this.owners) owner.redispatch();
+    }
+  }
+
+  private starved(): boolean {
+    if (this.reserve === 0 || this.log.room() * 2 > this.reserve) return false;
+    this.starving = true;
+    return true;
+  }
+
   /** One shard at a time, so that a turn is short. */
   private upkeep(): void {
     if (this.current === 'stopped') return;
@@ -263,6 +301,7 @@ export class Broker {
     this.upkeepTimer = clock.after(upkeepMs / this.upkeeps.length, () => {
       if (this.turn === 0)
         this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
+      this.watchRoom();
       this.upkeeps[this.turn]!.run();
       this.turn = (this.turn + 1) % this.upkeeps.length;
       this.upkeep();

@@ -25,6 +25,8 @@ export interface DispatcherOptions {
   readonly metrics: Metrics;
   /** Whether that session is connected, or may still come back. */
   readonly isAlive: (session: string) => boolean;
+  /** Whether tasks must wait, since settling them could fill the log; results don't. */
+  readonly starved: () => boolean;
   /** The task was handed to a worker. */
   readonly handedOut: (slot: number) => void;
 }
@@ -90,7 +92,7 @@ export class Dispatcher {
   }
 
   private readonly dispatch = (mailbox: number): void => {
-    const { state, ready, subscriptions, endings } = this.options;
+    const { state, ready, subscriptions, endings, starved } = this.options;
     if (ready.count(mailbox) === 0) return;
     const receivers = this.receiversOf(mailbox);
     const workers = subscriptions.workers(receivers);
@@ -106,6 +108,7 @@ export class Dispatcher {
         endings.giveUp(slot, 'deadline', 'the deadline passed before it was delivered', this.now);
         continue;
       }
+      if (state.tasks.kind[slot] === Kind.task && starved()) break;
       const type = filtered ? state.types.text(state.tasks.type[slot]!) : '';
       if (workers.length > 0) {
         const worker = subscriptions.choose(receivers, type, this.isReady);

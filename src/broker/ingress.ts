@@ -260,23 +260,27 @@ export class Ingress {
     attempt: number,
   ): void {
     const { log, clock, random, metrics } = this.options;
-    log.append(shard, { subject: 'tasks', bytes: sealed.record, id }, (error) => {
-      const undecided = error?.code === 'unavailable';
-      if (undecided && clock.now() - since < GIVE_UP_MS) {
-        const wait = backoff(attempt + 1, { initialMs: 20, maxMs: 1000 }, random.float());
-        clock.after(wait, () => this.append(shard, pending, sealed, id, since, attempt + 1));
-        return;
-      }
-      pending.inFlight = false;
-      this.waitingBytes -= sealed.record.length;
-      metrics.appendSeconds.observe((clock.now() - since) / 1000);
-      for (const { ticket, indexes } of sealed.shares) {
-        if (error) for (const index of indexes) this.refuse(ticket, index, error);
-        else ticket.done(indexes.length);
-      }
-      for (const done of sealed.forwards) done(error);
-      this.flush(shard, pending);
-    });
+    log.append(
+      shard,
+      { subject: 'tasks', bytes: sealed.record, id, settles: sealed.forwards.length > 0 },
+      (error) => {
+        const undecided = error?.code === 'unavailable';
+        if (undecided && clock.now() - since < GIVE_UP_MS) {
+          const wait = backoff(attempt + 1, { initialMs: 20, maxMs: 1000 }, random.float());
+          clock.after(wait, () => this.append(shard, pending, sealed, id, since, attempt + 1));
+          return;
+        }
+        pending.inFlight = false;
+        this.waitingBytes -= sealed.record.length;
+        metrics.appendSeconds.observe((clock.now() - since) / 1000);
+        for (const { ticket, indexes } of sealed.shares) {
+          if (error) for (const index of indexes) this.refuse(ticket, index, error);
+          else ticket.done(indexes.length);
+        }
+        for (const done of sealed.forwards) done(error);
+        this.flush(shard, pending);
+      },
+    );
   }
 
   private refuse(ticket: Ticket, index: number, error: HubError): void {

@@ -223,6 +223,7 @@ export class Journal {
     const append = {
       subject: 'owner',
       bytes,
+      settles: true,
       id,
       ...(expectedOwner === undefined ? {} : { expectedOwner }),
     } as const;

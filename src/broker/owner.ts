@@ -50,6 +50,8 @@ export interface OwnerOptions {
   /** Ids of ended tasks that are remembered; `undefined`: the default of `Dedup`. */
   readonly knownIds: number | undefined;
   readonly forward: Forward;
+  /** Whether the log is so full that no task may be delivered. */
+  readonly starved: () => boolean;
   /** Whether that session is connected, or may still come back. */
   readonly isAlive: (session: string) => boolean;
   /** This owner has been replaced, or can't go on; it has stopped. */
@@ -76,6 +78,8 @@ export class Owner implements Applied {
 
   /** Bytes of all records applied. */
   appliedBytes = 0;
+  /** Duplicates that came and are not dropped in the log yet. */
+  undropped = 0;
   /** Tasks and results that have come. */
   arrivals = 0;
 
@@ -135,6 +139,7 @@ export class Owner implements Applied {
       endings: this.endings,
       metrics: options.metrics,
       isAlive: options.isAlive,
+      starved: options.starved,
       handedOut: (slot) => this.limitRun(slot),
     });
     this.alarms = new Alarms(clock, (slots) => this.ring(slots));
@@ -276,7 +281,8 @@ export class Owner implements Applied {
   duplicate(order: number, tag: number): void {
     this.options.metrics.duplicates.add();
     this.journal.record.drop(order, tag, NONE);
-    this.journal.touch();
+    this.undropped++;
+    this.journal.after(() => this.undropped--);
   }
 
   posted(destination: number): void {
@@ -589,10 +595,14 @@ export class Owner implements Applied {
     return count;
   }
 
-  /** Nothing is delivered while paused. */
+  /** While paused, nothing is delivered. */
   pause(paused: boolean): void {
     this.paused = paused;
-    if (paused) return;
+    if (!paused) this.redispatch();
+  }
+
+  /** Delivers what has waited for a reason that lay outside of the shard. */
+  redispatch(): void {
     for (const mailbox of this.subscriptions.mailboxes()) this.dispatcher.mark(mailbox);
     this.serveLanes();
   }

@@ -66,7 +66,12 @@ export class Upkeep {
     if (!this.owner.serving) return;
     this.sweep();
     this.owner.serveLanes();
-    this.shorten();
+    this.shorten(false);
+  }
+
+  /** The log is filling up: what it can do without goes at once, whether that pays or not. */
+  makeRoom(): void {
+    if (this.owner.serving) this.shorten(true);
   }
 
   private sweep(): void {
@@ -94,25 +99,25 @@ export class Upkeep {
   }
 
   /** Cuts the log, with a checkpoint or copies first where they pay. */
-  private shorten(): void {
+  private shorten(urgent: boolean): void {
     if (this.busy) return;
     const { state, journal, shard } = this.owner;
     const { checkpointBytes, checkpointShare, wasteBytes } = this.thrift;
     const extent = this.log.extent(shard);
     const cut = state.cut();
     if (cut > extent.first && cut > this.cutAt) {
-      // What the cut forgets must have been decided in the log: duplicates of it are dropped there.
-      this.busy = true;
-      journal.after(() => {
-        this.busy = false;
-        this.cutAt = cut;
-        this.log.truncate(shard, cut);
-      });
+      // The cut forgets ids: duplicates of them that came must have been dropped by the log before.
+      if (this.owner.undropped > 0) return;
+      this.cutAt = cut;
+      this.log.truncate(shard, cut);
       return;
     }
     const known = state.dedup.size * 17 + state.awaiting.size * 100;
     const gained = this.owner.appliedBytes - this.checkpointedAt;
-    if (gained >= Math.max(checkpointBytes, known * checkpointShare)) {
+    const due = urgent
+      ? state.heldByCheckpoint
+      : gained >= Math.max(checkpointBytes, known * checkpointShare);
+    if (due) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(
@@ -123,8 +128,8 @@ export class Upkeep {
     }
     const oldest = state.batches.oldest();
     const waste = extent.bytes - state.bytes;
-    if (oldest === NONE || waste < Math.max(wasteBytes, state.bytes) || state.batches.sequence(oldest) > cut)
-      return;
+    const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
+    if (oldest === NONE || waste < worth || state.batches.sequence(oldest) > cut) return;
     this.busy = true;
     journal.prologue(
       (record) => this.copyForward(record),

@@ -204,7 +204,9 @@ export class ShardState {
 
   /** A task that should not have been there: its id was known already. */
   drop(slot: number): void {
-    this.dedup.finish(this.tasks.entry[slot]!, 0);
+    const entry = this.tasks.entry[slot]!;
+    // A copy of the first task of that id may have come since, and lives.
+    if (this.dedup.slot(entry) === slot) this.dedup.detach(entry);
     this.remove(slot);
   }
 
@@ -254,6 +256,13 @@ export class ShardState {
   /** How many slots that session has leased. */
   leasesHeld(session: number): number {
     return session < this.leaseCount.length ? this.leaseCount[session]! : 0;
+  }
+
+  /** Whether the log could be cut further if only there were a later checkpoint. */
+  get heldByCheckpoint(): boolean {
+    const oldest = this.batches.oldest();
+    const needed = oldest === NONE ? Infinity : this.batches.sequence(oldest);
+    return this.checkpointSequence < Math.min(needed, this.outbox.oldest(), this.ownerSequence);
   }
 
   /** Where the log may be cut: all records below it have nothing left to say. */

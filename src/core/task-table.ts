@@ -22,8 +22,6 @@ export const Flag = {
   runLimit: 8,
   /** A copy of a broadcast: failing, it is counted and not retried. */
   once: 16,
-  /** It came through a service without acknowledgements; its result comes by task id. */
-  legacy: 32,
 } as const;
 
 /** The name of a task in the log: its first record's sequence, and its index in there. */

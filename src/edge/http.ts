@@ -99,7 +99,7 @@ export class HttpEdge {
   /**
    * Listens, and answers with the port: a free one if 0 was asked for.
    *
-   * @throws HubError `unavailable` if the address can't be had.
+   * @throws HubError `conflict` if the address can't be had.
    */
   listen(): Promise<number> {
     const { host, port } = this.#options;
@@ -107,7 +107,7 @@ export class HttpEdge {
       // It stays: an error of a server that nobody hears would end the process.
       this.#server.on('error', (error) => {
         const message = `can't listen on ${host}:${port} (${error.message}); choose another http.port or http.host`;
-        reject(new HubError('unavailable', message, { field: 'http.port', cause: error }));
+        reject(new HubError('conflict', message, { field: 'http.port', cause: error }));
       });
       this.#server.listen(port, host, () => {
         const address = this.#server.address();

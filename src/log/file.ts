@@ -185,7 +185,7 @@ export class FileLog implements Log {
       this.#journal.failure ??
       (this.#closed === undefined ? undefined : closed()) ??
       refusal(append, state.acceptedOwner, this.#maxRecordBytes) ??
-      this.#overLimit(bytes);
+      (append.settles === true ? undefined : this.#overLimit(bytes));
     if (refused !== undefined) {
       this.#clock.soon(() => done(refused, 0));
       return;
@@ -263,7 +263,7 @@ export class FileLog implements Log {
     if (after <= this.#maxBytes) return undefined;
     return full(
       `the log in ${this.#storage.folder} has reached its limit of ${this.#maxBytes} bytes; finish tasks, or raise it`,
-      'maxBytes',
+      'data.maxBytes',
     );
   }
 

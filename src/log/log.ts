@@ -24,6 +24,11 @@ export interface Append {
    * sequence (0: there is none). Absent: unconditional, as an Epoch record is.
    */
   readonly expectedOwner?: number;
+  /**
+   * It settles what is in the log already: decisions, results on their way. Where the limit is only a
+   * configured one, it does not apply to them, since without them the log could never become shorter.
+   */
+  readonly settles?: boolean;
   /** Names this append among all of the last 30 s, so that a retry of it is stored once. */
   readonly id: string;
 }

@@ -79,7 +79,7 @@ export class MemoryLog implements Log {
       ? closed()
       : (refusal(append, state.acceptedOwner, this.#maxRecordBytes) ??
         (bytes.length > this.room()
-          ? full('the log is full; finish tasks or raise the limit', 'maxBytes')
+          ? full('the log is full; finish tasks or raise the limit', 'data.maxBytes')
           : undefined));
     if (refused !== undefined) {
       this.#clock.soon(() => done(refused, 0));

@@ -428,7 +428,7 @@ describe('the life of the server', () => {
     const { port } = await start();
     const second = new HttpEdge(new FakeBroker().parts(OPEN), { ...OPTIONS, port });
     await expect(second.listen()).rejects.toMatchObject({
-      code: 'unavailable',
+      code: 'conflict',
       message: expect.stringContaining('http.port') as unknown,
     });
   });

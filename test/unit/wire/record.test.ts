@@ -47,7 +47,7 @@ const item: fc.Arbitrary<Item> = fc
     kind: fc.integer({ min: 0, max: 2 }),
     priority: fc.integer({ min: 0, max: 4 }),
     flags: fc
-      .subarray([Flag.answers, Flag.runLimit, Flag.once, Flag.legacy])
+      .subarray([Flag.answers, Flag.runLimit, Flag.once])
       .map((set) => set.reduce<number>((a, b) => a | b, 0)),
     maxAttempts: uint8,
     hash: fc.tuple(uint32, uint32, uint32, uint32),
