@@ -110,15 +110,15 @@ export class Endings {
    * Its delivery failed or its lease ran out: it goes back to its mailbox after a pause, or is given
    * up when its attempts are used up.
    */
-  retry(slot: number, error: string, retryAfterMs: number, now: number): void {
+  retry(slot: number, error: string, retryAfterMs: number, now: number, by: Answer = NOBODY): void {
     const { state, delivery, random } = this.options;
     const { tasks } = state;
     if (tasks.kind[slot] === Kind.result) return this.giveBack(slot, now + delivery.backoffInitialMs, true);
     const attempts = tasks.attempts[slot]! + 1;
-    if (tasks.flags[slot]! & Flag.once) return this.giveUp(slot, 'attempts', error, now);
+    if (tasks.flags[slot]! & Flag.once) return this.giveUp(slot, 'attempts', error, now, by);
     const bytes = state.batches.bytes(tasks.batch[slot]!);
     const most = entryMaxAttempts(bytes, tasks.offset[slot]!) || delivery.maxAttempts;
-    if (attempts >= most) return this.giveUp(slot, 'attempts', error, now);
+    if (attempts >= most) return this.giveUp(slot, 'attempts', error, now, by);
     const initialMs = this.facts(slot).backoffMs || delivery.backoffInitialMs;
     const pause =
       retryAfterMs || backoff(attempts, { initialMs, maxMs: delivery.backoffMaxMs }, random.float());
@@ -242,7 +242,7 @@ export class Endings {
         requester: facts.requester,
         outcome,
         executor,
-        error,
+        error: clipped(error),
         attempts: tasks.attempts[slot]! + (delivered ? 1 : 0),
         finishedAtMs: now,
         contextId: facts.contextId,

@@ -34,6 +34,15 @@ const FANOUT = 4000;
 /** An owner whose append has had no answer for this long, in milliseconds, stops delivering. */
 const UNANSWERED_MS = 500;
 
+/** What a worker says of a task that it could not do. */
+export interface Failure {
+  readonly error: string;
+  readonly retryable: boolean;
+  /** 0: the task's own back-off. */
+  readonly retryAfterMs: number;
+  readonly payload: ResultPayload;
+}
+
 /** What an {@link Owner} is made of. */
 export interface OwnerOptions {
   readonly shard: number;
@@ -425,12 +434,13 @@ export class Owner implements Applied {
     this.letGo(slot);
   }
 
-  /** Takes a failure, from the current holder only. */
-  fail(lease: Lease, session: string, error: string, retryable: boolean, retryAfterMs: number): void {
+  /** Takes a failure, from the current holder only; its payload reaches the requester if it is the last. */
+  fail(lease: Lease, session: string, { error, retryable, retryAfterMs, payload }: Failure): void {
     const slot = this.held(lease, session);
+    const by = { executor: this.holders.consumer(slot)?.spec.agent ?? '', payload };
     this.alarms.clear(slot);
-    if (retryable) this.endings.retry(slot, error, retryAfterMs, this.now);
-    else this.endings.giveUp(slot, 'rejected', error, this.now);
+    if (retryable) this.endings.retry(slot, error, retryAfterMs, this.now, by);
+    else this.endings.giveUp(slot, 'rejected', error, this.now, by);
     this.letGo(slot);
   }
 

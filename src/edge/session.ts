@@ -494,14 +494,15 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     lease.read(bytes, scan.leaseStart, scan.leaseEnd);
     const owner = this.owner();
     owner.settling(now);
+    if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
+      throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
+    }
     if (scan.verdict === Verdict.completed) {
-      if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
-        throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
-      }
       owner.complete(lease, this.session, answerIn(bytes, scan));
     } else if (scan.verdict === Verdict.failed) {
       const error = textOf(bytes, scan.errorStart, scan.errorEnd);
-      owner.fail(lease, this.session, error, scan.retryable, scan.retryAfterMs);
+      const { retryable, retryAfterMs } = scan;
+      owner.fail(lease, this.session, { error, retryable, retryAfterMs, payload: answerIn(bytes, scan) });
     } else owner.giveBack(lease, this.session);
     return owner;
   }
