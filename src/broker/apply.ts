@@ -86,9 +86,10 @@ export class Applier implements TasksVisitor, OwnerOperations {
   private typeIds: number[] = [];
   /** Tasks that the owner's record has fanned out so far. */
   private fanned = 0;
-  /** Ids accepted so far, and before each record: what a checkpoint made earlier does not know of. */
-  private accepted = 0;
+  /** How many ids had entered the ring before each record: what a checkpoint made earlier does not know of. */
   private before: Map<number, number> | undefined = new Map();
+  /** Duplicates met in the replay that the log was not told to forget. */
+  private readonly undropped = new Map<number, number>();
 
   /** `known` names need no decoding; all shards of a broker may share them. */
   constructor(state: ShardState, known: TextCache) {
@@ -100,6 +101,8 @@ export class Applier implements TasksVisitor, OwnerOperations {
   live(applied: Applied): void {
     this.applied = applied;
     this.before = undefined;
+    for (const [order, tag] of this.undropped) applied.duplicate(order, tag);
+    this.undropped.clear();
   }
 
   /**
@@ -148,27 +151,27 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.arrival.accepted = accepted;
     this.names = names;
     this.batch = this.state.batches.open(this.sequence, this.bytes, entries);
-    this.before?.set(this.sequence, this.accepted);
+    this.before?.set(this.sequence, this.state.dedup.entered);
   }
 
   entry(entry: Entry, index: number, source: number, number: number): void {
     const { arrival, state } = this;
     arrival.order = orderOf(this.sequence, index);
     arrival.tag = this.tag;
+    this.fill(entry);
     if (source >= 0 && !state.outbox.receive(source, number)) {
-      this.applied.duplicate(arrival.order, arrival.tag);
+      state.dedup.admit(entry.a, entry.b, entry.c, entry.d);
+      this.duplicate();
       return;
     }
-    this.fill(entry);
     arrival.batch = this.batch;
     arrival.mailbox = this.mailboxIds[entry.mailbox] ??= state.mailboxes.acquire(this.name(entry.mailbox));
     arrival.type = this.typeIds[entry.type] ??= state.types.acquire(this.name(entry.type));
     const slot = state.enqueue(arrival);
     if (slot === NONE) {
-      this.applied.duplicate(arrival.order, arrival.tag);
+      this.duplicate();
       return;
     }
-    this.accepted++;
     if (arrival.kind === Kind.broadcast) this.applied.broadcast(slot);
     else this.applied.arrived(slot);
   }
@@ -190,6 +193,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
   }
 
   drop(order: number, tag: number, hint: number): void {
+    this.undropped.delete(order);
     const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
@@ -248,10 +252,8 @@ export class Applier implements TasksVisitor, OwnerOperations {
       arrival.order = orderOf(this.sequence, this.fanned++);
       arrival.a = rehashed(a, '*', mailbox);
       const slot = state.enqueue(arrival);
-      if (slot !== NONE) {
-        this.accepted++;
-        this.applied.arrived(slot);
-      }
+      if (slot === NONE) this.duplicate();
+      else this.applied.arrived(slot);
       state.mailboxes.release(arrival.mailbox);
     }
     state.types.release(typeId);
@@ -327,17 +329,24 @@ export class Applier implements TasksVisitor, OwnerOperations {
     state.checkpointSequence = checkpoint.sequence + 1;
     if (!this.before) return;
     // What came after the checkpoint was made is known from the log, and stays.
-    let since = this.accepted;
-    for (const [sequence, accepted] of this.before) {
+    const { entered } = state.dedup;
+    let since = entered;
+    for (const [sequence, before] of this.before) {
       if (sequence > checkpoint.sequence) {
-        since = accepted;
+        since = before;
         break;
       }
     }
-    state.dedup.importRing(checkpoint.ring, this.accepted - since);
+    state.dedup.importRing(checkpoint.ring, entered - since);
     state.outbox.restore(checkpoint);
     state.awaiting.clear();
     for (const [id, awaited] of checkpoint.awaiting) state.awaiting.add(id, awaited);
+  }
+
+  private duplicate(): void {
+    const { order, tag } = this.arrival;
+    if (this.before) this.undropped.set(order, tag);
+    this.applied.duplicate(order, tag);
   }
 
   private openOwnerBatch(): void {

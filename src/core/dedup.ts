@@ -47,6 +47,8 @@ export class Dedup {
   private ring: Uint32Array;
   private oldest = 0;
   private ringSize = 0;
+  /** How often an id has entered the ring. */
+  entered = 0;
 
   constructor(capacity = 65_536) {
     if (!Number.isInteger(capacity) || capacity < 1) {
@@ -84,15 +86,16 @@ export class Dedup {
   }
 
   /**
-   * {@link accept} of an id that was not known, to be made live by {@link move}; -1 if it was known, and
-   * nothing has changed.
+   * {@link accept} of an id that was not known, to be made live by {@link move}; else -1. One that is known
+   * only because it lives enters the ring again: that is what a replay sees which begins after its first
+   * coming.
    */
   admit(a: number, b: number, c: number, d: number): number {
     const before = this.count;
     const entry = this.intern(a, b, c, d);
-    if (this.count === before) return -1;
-    this.enter(entry);
-    return entry;
+    const isNew = this.count > before;
+    if (this.inRing[entry] === 0) this.enter(entry);
+    return isNew ? entry : -1;
   }
 
   /** Makes an id live with `slot`; whether it is in the ring stays as it was. */
@@ -202,6 +205,7 @@ export class Dedup {
     if (at >= this.ring.length) at -= this.ring.length;
     this.ring[at] = entry;
     this.ringSize++;
+    this.entered++;
     this.inRing[entry] = 1;
   }
 
