@@ -79,23 +79,52 @@ export class Upkeep {
     const { tasks } = state;
     const now = this.clock.now();
     const end = Math.min(tasks.end, this.cursor + this.thrift.sweep);
+    const crowded = new Map<number, number>();
     for (let slot = this.cursor; slot < end; slot++) {
       if (tasks.state[slot] === State.free || holds.decided[slot] !== Decided.nothing) continue;
       const mailbox = tasks.mailbox[slot]!;
       if (tasks.state[slot] === State.dead) {
-        const crowded = state.mailboxes.queued[mailbox]! > this.retention.deadPerMailbox;
-        if (crowded || state.deaths.get(slot)!.at + this.retention.deadLetterMs <= now)
-          this.owner.purge(slot);
+        const { deadLetterMs, deadPerMailbox } = this.retention;
+        if (state.deaths.get(slot)!.at + deadLetterMs <= now) this.owner.purge(slot);
+        else if (state.mailboxes.queued[mailbox]! > deadPerMailbox) crowded.set(mailbox, deadPerMailbox);
       } else if (tasks.state[slot] === State.queued) {
         if (tasks.kind[slot] === Kind.result) {
-          const crowded = state.mailboxes.queued[mailbox]! > this.retention.resultsPerMailbox;
-          if (crowded || tasks.accepted[slot]! + this.retention.resultMs <= now) this.owner.purge(slot);
+          const { resultMs, resultsPerMailbox } = this.retention;
+          if (tasks.accepted[slot]! + resultMs <= now) this.owner.purge(slot);
+          else if (state.mailboxes.queued[mailbox]! > resultsPerMailbox)
+            crowded.set(mailbox, resultsPerMailbox);
         } else if (tasks.accepted[slot]! + this.retention.taskMs <= now && tasks.notBefore[slot]! <= now) {
           this.owner.expire(slot, 'retention', 'nobody took it within its retention time');
         }
       }
     }
     this.cursor = end === tasks.end ? 0 : end;
+    if (crowded.size > 0) this.thin(crowded);
+  }
+
+  /** Leaves so many in each of these mailboxes; the oldest go. */
+  private thin(crowded: ReadonlyMap<number, number>): void {
+    const { state, holds } = this.owner;
+    const { tasks, deaths } = state;
+    const waiting = new Map<number, number[]>();
+    for (const slot of tasks.slots()) {
+      const mailbox = tasks.mailbox[slot]!;
+      if (
+        !crowded.has(mailbox) ||
+        tasks.state[slot] === State.leased ||
+        holds.decided[slot] !== Decided.nothing
+      )
+        continue;
+      const slots = waiting.get(mailbox);
+      if (slots) slots.push(slot);
+      else waiting.set(mailbox, [slot]);
+    }
+    const age = (slot: number): number => deaths.get(slot)?.at ?? 0;
+    for (const [mailbox, slots] of waiting) {
+      slots.sort((a, b) => age(a) - age(b) || tasks.order[a]! - tasks.order[b]!);
+      const excess = slots.length - crowded.get(mailbox)!;
+      for (const slot of slots.slice(0, Math.max(0, excess))) this.owner.purge(slot);
+    }
   }
 
   /** Cuts the log, with a checkpoint or copies first where they pay. */
