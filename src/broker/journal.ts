@@ -105,9 +105,9 @@ export class Journal {
     return [...inFlight.map(({ slot }) => slot), ...this.leases.slotsOf(session)];
   }
 
-  /** A record has only so many copies of broadcasts: say how many are coming. */
+  /** A record has only so many copies of broadcasts, and bytes: say how many copies are coming. */
   reserve(copies: number): void {
-    if (this.fannedOut + copies > FANNED_TASKS) this.seal();
+    if (this.fannedOut + copies > FANNED_TASKS || this.batch.record.length > RECORD_BYTES) this.seal();
     this.fannedOut += copies;
   }
 
@@ -219,7 +219,7 @@ export class Journal {
   ): void {
     const { log, shard, clock, random } = this.options;
     const id = `o${shard}-${this.epoch.revision}-${this.epoch.counter}-${this.appended}`;
-    this.sentAt = clock.now();
+    if (attempt === 0) this.sentAt = clock.now();
     const append = {
       subject: 'owner',
       bytes,
