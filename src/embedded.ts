@@ -18,6 +18,7 @@ import { SessionsDoor } from './edge/sessions-door.ts';
 import { BrokerStatus } from './edge/status.ts';
 import { DiskStorage } from './log/disk.ts';
 import { FileLog } from './log/file.ts';
+import { JetStreamLog } from './log/jetstream.ts';
 import type { Log } from './log/log.ts';
 import { MemoryLog } from './log/memory.ts';
 import { Exposition } from './obs/exposition.ts';
@@ -221,6 +222,17 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
 async function openLog(config: Config, logger: Logger): Promise<Log> {
   const { data, shards } = config;
   if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards });
+  if (data.log === 'jetstream') {
+    return await JetStreamLog.open({
+      ...config.nats,
+      prefix: config.nats.streamPrefix,
+      clock: systemClock,
+      logger,
+      shards,
+      name: `agenthub ${config.service.name ?? hostname()}`,
+      generation: randomUUID(),
+    });
+  }
   const storage = await DiskStorage.open(data.dir);
   return FileLog.open({
     storage,

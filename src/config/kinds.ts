@@ -39,6 +39,29 @@ export const text: Kind<string> = {
   },
 };
 
+/** A password or the like, of any characters. */
+export const secret: Kind<string> = { ...text, secret: true, format: () => '(hidden)' };
+
+/** Texts: a list, or one text with commas between them. */
+export const texts: Kind<readonly string[]> = {
+  ...plain,
+  accepts: 'one or more texts',
+  hint: 'with commas between them',
+  parse: (input) => {
+    const items: readonly unknown[] = Array.isArray(input) ? input : String(input).split(',');
+    const list = items.map((item) => String(item).trim()).filter((item) => item !== '');
+    return list.length > 0 ? list : undefined;
+  },
+  format: (list) => list.join(', '),
+};
+
+/** A name that can be a part of others. */
+export const name: Kind<string> = {
+  ...plain,
+  accepts: 'a name of 1 to 32 letters, digits, - and _',
+  parse: (input) => (/^[\w-]{1,32}$/.test(String(input).trim()) ? String(input).trim() : undefined),
+};
+
 /** Yes or no; a flag without a value is yes. */
 export const flag: Kind<boolean> = {
   ...plain,

@@ -4,11 +4,14 @@ import {
   count,
   duration,
   flag,
+  name,
   oneOf,
   port,
+  secret,
   size,
   sizeOrShare,
   text,
+  texts,
   token,
   tokens,
   UNBOUNDED,
@@ -115,7 +118,11 @@ export function configSchema(memoryBytes: number) {
         format: key(oneOf('auto', 'json', 'pretty'), 'auto', '`auto`: pretty on a terminal, else JSON.'),
       }),
       data: section('Where tasks are kept.', {
-        log: key(oneOf('file', 'memory'), 'file', '`memory` forgets everything when the process ends.'),
+        log: key(
+          oneOf('file', 'memory', 'jetstream'),
+          'file',
+          '`file`: in `dir`. `jetstream`: in NATS, see `nats`. `memory` forgets everything when the process ends.',
+        ),
         dir: key(text, './agenthub-data', 'Folder of the durable log.'),
         sync: key(
           oneOf('always', 'interval', 'none'),
@@ -130,11 +137,49 @@ export function configSchema(memoryBytes: number) {
         segmentBytes: key(size(MIB, GIB), '64MiB', 'Size of one file of the log.'),
         maxBytes: key(size(0, UNBOUNDED), '0', 'Size of the whole log; 0: what the disk holds.'),
       }),
-      shards: key(
-        count(1, 1024),
-        '16',
-        'Shards that mailboxes are spread over; fixed once the data folder exists.',
-      ),
+      nats: section('Where tasks are kept if `data.log` is `jetstream`; one broker per `streamPrefix`.', {
+        servers: key(texts, 'localhost:4222', 'NATS servers, `host:port` each; any one of them will do.'),
+        credentialsFile: optional(text, 'File of user credentials, as `nsc` writes them.'),
+        nkeyFile: optional(text, 'File with the seed of an nkey.'),
+        token: optional(secret, 'Token, if the servers ask for one.'),
+        user: optional(text, 'User, if the servers ask for one.'),
+        password: optional(secret, 'Password of the user.'),
+        tls: key(flag, 'false', 'Whether to insist on TLS; always so if one of the next three is set.'),
+        caFile: optional(text, 'Authorities, PEM, that may sign the certificates of the servers.'),
+        certFile: optional(text, 'Certificate of the broker, PEM.'),
+        keyFile: optional(text, 'Private key of that certificate, PEM.'),
+        streamPrefix: key(
+          name,
+          'agenthub',
+          'Begins the names of all streams and subjects; another one is another, empty log.',
+        ),
+        replicas: key(
+          count(1, 5),
+          '1',
+          'Servers that keep each record: 3 survive the loss of one. May be raised later, not lowered.',
+        ),
+        storage: key(
+          oneOf('file', 'memory'),
+          'file',
+          'Where the servers keep the streams; fixed once they exist.',
+        ),
+        maxBytesPerShard: key(
+          size(0, UNBOUNDED),
+          '0',
+          'Largest size of one stream; 0: what the servers have. With a limit, the broker leaves a part of it to ' +
+            'settle what it holds, so that a full store empties again. May be raised later, not lowered.',
+        ),
+        sync: key(
+          oneOf('interval', 'always'),
+          'interval',
+          "What `sync_interval` of the servers is. They don't tell: say `always` only if they have it, since " +
+            'acknowledgements then promise to survive a loss of power.',
+        ),
+      }).superRefine((nats, check) => {
+        together(check, nats, 'user', 'password');
+        together(check, nats, 'certFile', 'keyFile');
+      }),
+      shards: key(count(1, 1024), '16', 'Shards that mailboxes are spread over; fixed once the log exists.'),
       limits: section('Beyond them clients are told RESOURCE_EXHAUSTED, the limit, and when to try again.', {
         taskBytes: key(size(KIB, 16 * MIB), '4MiB', 'Largest task, result or progress report.'),
         batchTasks: key(count(1, 100_000), '10000', 'Tasks in one batch.'),

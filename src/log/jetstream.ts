@@ -236,11 +236,20 @@ export class JetStreamLog implements Log {
     return { first, last: next - 1, bytes };
   }
 
-  /** What the fullest stream has left: a broker can't choose the shard of a mailbox. */
+  /**
+   * What all streams together take until the fullest one is full, if they go on to fill as they did. The
+   * limits of the account and of the servers are not known here.
+   */
   room(): number {
     if (this.maxBytes === Infinity) return Infinity;
-    const most = this.states.reduce((max, { stored }) => Math.max(max, stored), 0);
-    return Math.max(0, this.maxBytes - most - OVERHEAD_BYTES);
+    let sum = 0;
+    let most = 0;
+    for (const { stored } of this.states) {
+      sum += stored;
+      most = Math.max(most, stored);
+    }
+    const left = Math.max(0, this.maxBytes - most - OVERHEAD_BYTES);
+    return most === 0 ? left : left * (sum / most);
   }
 
   close(): Promise<void> {

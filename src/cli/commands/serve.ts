@@ -56,14 +56,15 @@ function facts({ grpc, http }: Config, { broker, grpcPort, httpPort }: Embedded)
 
 function welcome(
   version: string,
-  { grpc, http, data, tls }: Config,
+  { grpc, http, data, nats, tls }: Config,
   { grpcPort, httpPort, broker }: Embedded,
 ): string {
   const at = grpcPort === 50051 ? '' : ` --broker localhost:${grpcPort}`;
-  const kept =
-    data.log === 'memory'
-      ? 'in memory only: gone when this process ends'
-      : `${data.dir} (${broker.log.durability})`;
+  const kept = {
+    memory: 'in memory only: gone when this process ends',
+    file: `${data.dir} (${broker.log.durability})`,
+    jetstream: `${nats.streamPrefix}-… on NATS at ${nats.servers.join(', ')} (${broker.log.durability})`,
+  }[data.log];
   const scheme = tls.certFile === undefined ? 'http' : 'https';
   return `AgentHub ${version} is ready.
   gRPC   ${grpc.host}:${grpcPort}
