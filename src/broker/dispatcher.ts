@@ -12,8 +12,8 @@ import type { Consumer } from './consumer.ts';
 import type { Endings } from './endings.ts';
 import type { Holders } from './holders.ts';
 
-/** Tasks that are looked at behind one that no free worker takes. */
-const LOOKAHEAD = 64;
+/** Tasks that one turn looks at and nobody takes, before others have theirs. */
+const LOOKED_AT = 4000;
 
 /** What a {@link Dispatcher} is made of. */
 export interface DispatcherOptions {
@@ -29,6 +29,8 @@ export interface DispatcherOptions {
   readonly starved: () => boolean;
   /** The task was handed to a worker. */
   readonly handedOut: (slot: number) => void;
+  /** There is more to look at in the mailbox; {@link Dispatcher.mark} it in a while, and run. */
+  readonly later: (mailbox: number) => void;
 }
 
 /** Pairs the tasks that may be delivered with who may get them, and delivers. */
@@ -57,6 +59,14 @@ export class Dispatcher {
     if (this.lanes.size === 0) return;
     const { mailboxes } = this.options.state;
     for (const lane of this.lanes.get(mailboxes.name(consumer.mailbox)) ?? []) this.dirty.add(lane);
+  }
+
+  /** Attachments have come or gone: what nobody wanted may be wanted now. */
+  receiversChanged(consumer: Consumer): void {
+    const { state, ready } = this.options;
+    ready.reconsider(consumer.mailbox);
+    if (this.lanes.size === 0) return;
+    for (const lane of this.lanes.get(state.mailboxes.name(consumer.mailbox)) ?? []) ready.reconsider(lane);
   }
 
   /** Delivers what can be delivered of the mailboxes that were marked. */
@@ -99,9 +109,11 @@ export class Dispatcher {
     const listeners = subscriptions.listeners(receivers);
     if (workers.length === 0 && listeners.length === 0) return;
     const filtered = subscriptions.filtered(receivers) || listeners.some((one) => one.spec.taskIds.size > 0);
-    const skipped: number[] = [];
-    while (skipped.length < LOOKAHEAD) {
-      const slot = ready.peek(mailbox);
+    // Types that nobody takes now; what is set aside of the others may be next.
+    const blocked = filtered || ready.hasAside(mailbox) ? new Set<number>() : undefined;
+    let left = LOOKED_AT;
+    for (;;) {
+      const slot = ready.peek(mailbox, blocked);
       if (slot === NONE) break;
       if (isOverdue(state, slot, this.now)) {
         ready.remove(slot);
@@ -109,6 +121,12 @@ export class Dispatcher {
         continue;
       }
       if (state.tasks.kind[slot] === Kind.task && starved()) break;
+      if (blocked?.has(state.tasks.type[slot]!)) {
+        ready.setAside(slot, false);
+        if (--left > 0) continue;
+        this.options.later(mailbox);
+        break;
+      }
       const type = filtered ? state.types.text(state.tasks.type[slot]!) : '';
       if (workers.length > 0) {
         const worker = subscriptions.choose(receivers, type, this.isReady);
@@ -118,12 +136,17 @@ export class Dispatcher {
           this.handOut(slot, worker);
           continue;
         }
+        if (!blocked || !subscriptions.idle(receivers)) break;
       } else if (this.copyToAll(listeners, slot, type)) continue;
-      if (!filtered) break;
-      ready.remove(slot);
-      skipped.push(slot);
+      else if (!blocked) break;
+      else if (!listeners.some((listener) => this.wants(listener, slot, type))) {
+        ready.setAside(slot, true);
+        if (--left > 0) continue;
+        this.options.later(mailbox);
+        break;
+      } else if (!listeners.some(this.isReady)) break;
+      blocked.add(state.tasks.type[slot]!);
     }
-    for (const slot of skipped) ready.add(slot);
   };
 
   /** The mailbox whose consumers get what is in this one: its own, unless it is an orphaned lane. */

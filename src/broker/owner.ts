@@ -150,6 +150,12 @@ export class Owner implements Applied {
       isAlive: options.isAlive,
       starved: options.starved,
       handedOut: (slot) => this.limitRun(slot),
+      later: (mailbox) =>
+        clock.soon(() => {
+          this.now = clock.now();
+          this.dispatcher.mark(mailbox);
+          this.dispatchAll();
+        }),
     });
     this.alarms = new Alarms(clock, (slots) => this.ring(slots));
     this.forwarder = new Forwarder({
@@ -314,6 +320,7 @@ export class Owner implements Applied {
     if (!consumers) this.consumersOf.set(consumer.session, (consumers = new Set()));
     consumers.add(consumer);
     this.holders.claim(consumer, this.now);
+    this.dispatcher.receiversChanged(consumer);
     this.resume(consumer);
     return consumer;
   }

@@ -5,7 +5,13 @@ import { Flag, grown, NONE, State } from './task-table.ts';
 export const LEVELS = 5;
 
 /** Where a queued task waits. */
-const Place = { nowhere: 0, list: 1, heap: 2 } as const;
+const Place = { nowhere: 0, list: 1, heap: 2, aside: 3, unwanted: 4 } as const;
+
+/** Tasks of a mailbox that were set aside, as binary heaps. */
+interface Aside {
+  readonly byType: Map<number, number[]>;
+  readonly unwanted: number[];
+}
 
 /**
  * The tasks of a shard that may be delivered now, per mailbox in order of priority, then of
@@ -13,8 +19,9 @@ const Place = { nowhere: 0, list: 1, heap: 2 } as const;
  *
  * Tasks come in order, so each level is a linked list that is appended to. The few that come back
  * (released, or delayed until now) go into a heap beside the lists, by the same order; the next
- * task is the lesser of both. Everything here follows from the state and the time; it is rebuilt
- * after a replay.
+ * task is the lesser of both. Where receivers take only some tasks, those that nobody takes now are
+ * set aside by their type, so that none of them stands in the way of what is behind it. Everything
+ * here follows from the state and the time; it is rebuilt after a replay.
  */
 export class ReadyQueues {
   private readonly state: ShardState;
@@ -23,6 +30,7 @@ export class ReadyQueues {
   private counts = new Uint32Array(0);
   /** Tasks that came back, by mailbox: a binary heap of slots, positions in the column `prev`. */
   private readonly returned = new Map<number, number[]>();
+  private readonly aside = new Map<number, Aside>();
   private place = new Uint8Array(0);
 
   constructor(state: ShardState) {
@@ -59,23 +67,53 @@ export class ReadyQueues {
     }
     let heap = this.returned.get(mailbox);
     if (!heap) this.returned.set(mailbox, (heap = []));
-    this.place[slot] = Place.heap;
-    tasks.prev[slot] = heap.length;
-    heap.push(slot);
-    this.up(heap, heap.length - 1);
+    this.push(heap, slot, Place.heap);
   }
 
-  /** The next task of the mailbox, or `NONE`. It stays. */
-  peek(mailbox: number): number {
+  /** Sets a task aside that nobody takes now: by its type, or until {@link reconsider} if nobody wants it. */
+  setAside(slot: number, unwanted: boolean): void {
+    const { tasks } = this.state;
+    const mailbox = tasks.mailbox[slot]!;
+    const type = tasks.type[slot]!;
+    this.remove(slot);
+    let aside = this.aside.get(mailbox);
+    if (!aside) this.aside.set(mailbox, (aside = { byType: new Map(), unwanted: [] }));
+    let heap = unwanted ? aside.unwanted : aside.byType.get(type);
+    if (!heap) aside.byType.set(type, (heap = []));
+    this.counts[mailbox]!++;
+    this.push(heap, slot, unwanted ? Place.unwanted : Place.aside);
+  }
+
+  /** Whether tasks of the mailbox are set aside. */
+  hasAside(mailbox: number): boolean {
+    return this.aside.size > 0 && this.aside.has(mailbox);
+  }
+
+  /** Other receivers are there: what nobody wanted is looked at again. */
+  reconsider(mailbox: number): void {
+    const unwanted = this.aside.get(mailbox)?.unwanted ?? [];
+    for (const slot of [...unwanted]) {
+      this.remove(slot);
+      this.add(slot);
+    }
+  }
+
+  /**
+   * The next task of the mailbox, or `NONE`. It stays. With `blocked`, tasks that were set aside are
+   * passed over if they are of these types, or unwanted.
+   */
+  peek(mailbox: number, blocked?: ReadonlySet<number>): number {
     if (this.count(mailbox) === 0) return NONE;
     let first = NONE;
     for (let level = mailbox * LEVELS + LEVELS - 1; level >= mailbox * LEVELS; level--) {
       first = this.heads[level]!;
       if (first !== NONE) break;
     }
-    const back = this.returned.get(mailbox)?.[0] ?? NONE;
-    if (back === NONE) return first;
-    return first === NONE || this.before(back, first) ? back : first;
+    first = this.lesser(first, this.returned.get(mailbox)?.[0] ?? NONE);
+    const aside = this.aside.size === 0 ? undefined : this.aside.get(mailbox);
+    if (!aside) return first;
+    for (const [type, heap] of aside.byType) if (!blocked?.has(type)) first = this.lesser(first, heap[0]!);
+    return blocked ? first : this.lesser(first, aside.unwanted[0] ?? NONE);
   }
 
   /** Takes a task out, wherever it waits. */
@@ -93,7 +131,7 @@ export class ReadyQueues {
       if (next === NONE) this.tails[level] = prev;
       else tasks.prev[next] = prev;
     } else {
-      const heap = this.returned.get(mailbox)!;
+      const heap = this.heapOf(slot, mailbox);
       const at = tasks.prev[slot]!;
       const last = heap.pop()!;
       if (last !== slot) {
@@ -102,7 +140,7 @@ export class ReadyQueues {
         this.up(heap, at);
         this.down(heap, tasks.prev[last]);
       }
-      if (heap.length === 0) this.returned.delete(mailbox);
+      if (heap.length === 0) this.forgetHeap(slot, mailbox);
     }
     this.place[slot] = Place.nowhere;
     tasks.next[slot] = NONE;
@@ -121,6 +159,36 @@ export class ReadyQueues {
       if (isDue(this.state, slot, now)) this.add(slot);
       else later(slot);
     }
+  }
+
+  private heapOf(slot: number, mailbox: number): number[] {
+    if (this.place[slot] === Place.heap) return this.returned.get(mailbox)!;
+    const aside = this.aside.get(mailbox)!;
+    return this.place[slot] === Place.unwanted
+      ? aside.unwanted
+      : aside.byType.get(this.state.tasks.type[slot]!)!;
+  }
+
+  private forgetHeap(slot: number, mailbox: number): void {
+    if (this.place[slot] === Place.heap) {
+      this.returned.delete(mailbox);
+      return;
+    }
+    const aside = this.aside.get(mailbox)!;
+    if (this.place[slot] === Place.aside) aside.byType.delete(this.state.tasks.type[slot]!);
+    if (aside.byType.size + aside.unwanted.length === 0) this.aside.delete(mailbox);
+  }
+
+  private push(heap: number[], slot: number, place: number): void {
+    this.place[slot] = place;
+    this.state.tasks.prev[slot] = heap.length;
+    heap.push(slot);
+    this.up(heap, heap.length - 1);
+  }
+
+  private lesser(a: number, b: number): number {
+    if (a === NONE || b === NONE) return a === NONE ? b : a;
+    return this.before(b, a) ? b : a;
   }
 
   private before(a: number, b: number): boolean {

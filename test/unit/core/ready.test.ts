@@ -70,6 +70,56 @@ describe('the next task of a mailbox', () => {
     expect([shard.ready.has(slot), shard.ready.count(shard.mailbox())]).toEqual([false, 0]);
   });
 
+  test('is none of those that were set aside, if their type is blocked or nobody wants them', () => {
+    const shard = new Shard();
+    const { tasks } = shard.state;
+    const [song, picture, other, last] = ['sing', 'paint', 'sing', 'paint'].map((type) =>
+      shard.arrive({ type }),
+    );
+    shard.ready.setAside(song!, false);
+    shard.ready.setAside(other!, false);
+    const sing = new Set([tasks.type[song!]!]);
+    expect(shard.ready.hasAside(shard.mailbox())).toBe(true);
+    expect(shard.ready.peek(shard.mailbox(), sing)).toBe(picture);
+    expect(shard.ready.peek(shard.mailbox(), new Set())).toBe(song);
+    shard.ready.setAside(picture!, true);
+    expect(shard.ready.peek(shard.mailbox(), sing)).toBe(last);
+    expect(shard.ready.count(shard.mailbox())).toBe(4);
+    shard.ready.reconsider(shard.mailbox());
+    expect(shard.ready.peek(shard.mailbox(), sing)).toBe(picture);
+    expect(shard.takeAll()).toEqual([song, picture, other, last]);
+    expect(shard.ready.hasAside(shard.mailbox())).toBe(false);
+  });
+
+  test('is the same whatever was set aside in between', () => {
+    const operation = fc.tuple(fc.nat(4), fc.nat(1000), fc.nat(4), fc.constantFrom('a', 'b', 'c'));
+    fc.assert(
+      fc.property(fc.array(operation, { maxLength: 150 }), (operations) => {
+        const plain = new Shard();
+        const sorted = new Shard();
+        const waiting = [plain.arrive()];
+        sorted.arrive();
+        for (const [what, pick, priority, type] of operations) {
+          if (what === 0) {
+            const slot = plain.arrive({ priority, type });
+            equal(sorted.arrive({ priority, type }), slot);
+            waiting.push(slot);
+          } else if (waiting.length > 0 && what <= 2) {
+            sorted.ready.setAside(waiting[pick % waiting.length]!, what === 1);
+          } else if (what === 3) sorted.ready.reconsider(sorted.mailbox());
+          else {
+            const slot = plain.take();
+            equal(sorted.take(), slot);
+            if (slot !== NONE) waiting.splice(waiting.indexOf(slot), 1);
+          }
+          equal(sorted.ready.count(sorted.mailbox()), plain.ready.count(plain.mailbox()));
+        }
+        expect(sorted.takeAll()).toEqual(plain.takeAll());
+        expect(sorted.ready.hasAside(sorted.mailbox())).toBe(false);
+      }),
+    );
+  });
+
   test('is what a naive model says, whatever comes, is taken, comes back late, or is cancelled', () => {
     const operation = fc.tuple(fc.nat(6), fc.nat(1000), fc.nat(4), fc.nat(2));
     fc.assert(
