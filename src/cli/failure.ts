@@ -31,9 +31,8 @@ export function report(
   screen: Screen,
   { json, debug }: { json: boolean; debug: boolean },
 ): void {
-  // Commander has written its own.
-  if (error instanceof CommanderError) return;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
+  if (message === '') return;
   if (json) screen.write(`${JSON.stringify({ error: { ...facts(error), message } })}\n`);
   else {
     screen.write(`${pc.red('error:')} ${message}\n`);
@@ -43,13 +42,26 @@ export function report(
   if (debug && error instanceof Error) screen.write(`${stackOf(error)}\n`);
 }
 
+/** Empty: it is told already. */
+function messageOf(error: unknown): string {
+  if (error instanceof CommanderError) {
+    return TOLD.has(error.code) ? '' : error.message.replace(/^error: /, '').replaceAll(/\s*\n\s*/g, ' ');
+  }
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Not errors, but the way in which commander ends when it has shown what was asked for. */
+const TOLD = new Set(['commander.help', 'commander.helpDisplayed', 'commander.version']);
+
 function facts(error: unknown): object {
+  if (error instanceof CommanderError) return { code: 'invalid' };
   if (!(error instanceof HubError)) return { code: error instanceof BadOutcome ? 'bad_outcome' : 'internal' };
   const { code, field, limit, retryAfterMs } = error;
   return { code, field, limit, retryAfterMs };
 }
 
 function hintOf(error: unknown): string {
+  if (error instanceof CommanderError) return '--help shows what is accepted';
   if (error instanceof BadOutcome || error instanceof TaskFailedError) return '';
   if (!(error instanceof HubError)) return 'this should not happen; --debug shows where it came from';
   const { code, limit, retryAfterMs } = error;

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { readFileSync } from 'node:fs';
+import { logVerbosity, setLogVerbosity } from '@grpc/grpc-js';
 import { systemClock } from '../std/system.ts';
 import { Cli } from './cli.ts';
 import { run } from './run.ts';
@@ -7,6 +8,9 @@ import { terminalOf } from './terminal.ts';
 
 const manifest = readFileSync(new URL('../../package.json', import.meta.url), 'utf8');
 const { version } = JSON.parse(manifest) as { version: string };
+
+// What it writes to standard error comes as an error, too.
+setLogVerbosity(logVerbosity.NONE);
 
 // Whoever reads us may stop when it has enough: `agenthub task list | head`.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {

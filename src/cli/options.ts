@@ -19,7 +19,7 @@ export function as<T>(kind: Kind<T>): (input: string) => T {
 }
 
 /** A whole number from `min`. */
-export function whole(min: number, max = UNBOUNDED): (input: string) => number {
+export function whole(min: number, max = 1_000_000): (input: string) => number {
   return as(count(min, max));
 }
 

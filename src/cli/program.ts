@@ -22,10 +22,11 @@ export function createProgram(cli: Cli): Command {
     .version(cli.version)
     .exitOverride()
     .configureHelp({ showGlobalOptions: true })
-    .showHelpAfterError('hint: --help shows what is accepted')
     .configureOutput({
       writeOut: (text) => stdout.write(text),
       writeErr: (text) => stderr.write(text),
+      // It is thrown as well, and reported as all others are.
+      outputError() {},
       getOutHelpWidth: () => width(stdout.columns),
       getErrHelpWidth: () => width(stderr.columns),
     })

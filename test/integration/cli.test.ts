@@ -449,6 +449,7 @@ describe('bench', () => {
 describe('errors', () => {
   test.each([
     ['an option that does not exist', ['task', 'list', '--nope'], /unknown option '--nope'/],
+    ['nearly an option', ['bench', '--ratee', '5'], /Did you mean --rate/],
     ['a command that does not exist', ['task', 'frobnicate'], /unknown command 'frobnicate'/],
     ['a missing argument', ['task', 'publish'], /missing required argument 'mailbox'/],
     ['a value that is not accepted', ['task', 'list', '--limit', 'many'], /whole number/],
@@ -609,6 +610,22 @@ describe('serve', () => {
     const { code, stderr } = await process.end('SIGINT');
     expect(code).toBe(0);
     expect(stderr).toContain('the broker has stopped');
+  });
+
+  test('a second signal ends it at once', async () => {
+    const stubborn = await ServeProcess.start(join(dir, 'stubborn'), ['--stop-deadline-ms', '10m']);
+    const client = await connect({ address: stubborn.grpc });
+    const begun = Promise.withResolvers<void>();
+    await client.work('forever', () => {
+      begun.resolve();
+      return new Promise(() => {});
+    });
+    await client.publish({ to: 'forever', type: 'x' });
+    await begun.promise;
+    void stubborn.end('SIGTERM');
+    await until(() => stubborn.stderr.includes('a second signal stops at once'));
+    expect((await stubborn.end('SIGTERM')).code).toBe(143);
+    await client.close({ graceMs: 0 });
   });
 
   test('a folder that another broker holds is refused', async () => {
