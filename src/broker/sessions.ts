@@ -52,7 +52,9 @@ export class Sessions {
   }
 
   get connected(): number {
-    return this.live.size - this.lost.size;
+    let count = 0;
+    for (const id of this.live.keys()) if (!this.lost.has(id)) count++;
+    return count;
   }
 
   values(): IterableIterator<RegisteredSession> {
