@@ -1,7 +1,6 @@
 import type { Parcel } from '../core/outbox.ts';
 import { fnv1aText } from '../core/fnv1a.ts';
 import { hash128 } from '../core/murmur3.ts';
-import { BROADCAST } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -192,7 +191,7 @@ export class Ingress {
     if (shards.length === 0) return publication.ticket.done(1);
     const all = new Ticket(shards.length, ({ refused }) => {
       const first = refused[0];
-      if (first) this.refuse(publication.ticket, index, first.error);
+      if (first) publication.ticket.refuse(index, first.error);
       else publication.ticket.done(1);
     });
     for (const shard of shards) this.add(shard, bytes, start, end, 0, all);
@@ -209,14 +208,7 @@ export class Ingress {
     const { scan } = this;
     const pending = this.shards[shard]!;
     if (!pending.writer.fits(end - start)) this.seal(pending);
-    pending.writer.add(
-      scan.mailbox === BROADCAST ? BROADCAST : scan.mailbox,
-      scan.type,
-      scan.head,
-      bytes,
-      start,
-      end,
-    );
+    pending.writer.add(scan.mailbox, scan.type, scan.head, bytes, start, end);
     const last = pending.shares.at(-1);
     if (last?.ticket === ticket) last.indexes.push(index);
     else pending.shares.push({ ticket, indexes: [index] });
