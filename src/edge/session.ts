@@ -1,11 +1,10 @@
 import { create } from '@bufbuild/protobuf';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Clock } from '../std/clock.ts';
-import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
 import type { Durability as LogDurability } from '../log/log.ts';
 import { DURABILITY } from '../log/log.ts';
 import type { Broker } from '../broker/broker.ts';
-import type { Consumer, ConsumerSpec, Progress } from '../broker/consumer.ts';
+import type { Consumer, Progress } from '../broker/consumer.ts';
 import { limit } from '../broker/ingress.ts';
 import type { Owner } from '../broker/owner.ts';
 import type { RegisteredSession } from '../broker/sessions.ts';
@@ -21,7 +20,7 @@ import type {
   Extend,
   Heartbeat,
   Hello,
-  InFlight,
+  InFlight as InFlightList,
   ProgressUpdate,
   Recipients,
   Refusal,
@@ -35,12 +34,11 @@ import { ServerFrameWriter } from '../wire/server-frame.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import { refusalOf } from '../wire/status.ts';
 import { cancelTask } from '../broker/tasks.ts';
+import { Attachments } from './attachments.ts';
+import { InFlight } from './in-flight.ts';
 
 /** A frame grows to about this size before it is sent. */
 const FRAME_BYTES = 256 * 1024;
-
-/** Shared by all attachments without filters, which are nearly all. */
-const NOTHING: ReadonlySet<string> = new Set();
 
 /** The connection of a session. */
 export interface Transport {
@@ -90,17 +88,11 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private transport: Transport | undefined;
   private writable = false;
   private scheduled = false;
-  private readonly attachments = new Map<
-    number,
-    { spec: ConsumerSpec; mailbox: string; consumers: Consumer[] }
-  >();
+  private readonly attachments: Attachments;
   private readonly starving = new Set<Consumer>();
-  private readonly hosted = new Map<string, number>();
   private readonly lease = new Lease();
   private readonly scan = new SettlementScan();
-  private inFlightCount = 0;
-  private inFlightHash = 0;
-  private mismatches = 0;
+  private readonly held = new InFlight();
   private listAskedAt = 0;
   private heardAt = 0;
   private ended = false;
@@ -113,6 +105,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.client = options.client;
     this.incarnation = options.incarnation;
     this.startedAt = options.clock.now();
+    this.attachments = new Attachments(options.broker, this, options);
   }
 
   get connected(): boolean {
@@ -120,7 +113,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   get agents(): number {
-    return this.hosted.size;
+    return this.attachments.agents;
   }
 
   get peer(): string {
@@ -128,7 +121,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   get inFlightLeases(): number {
-    return this.inFlightCount;
+    return this.held.count;
   }
 
   /** What it is attached to, for people. */
@@ -171,8 +164,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       },
     });
     if (resumed) this.reconcile(hello.inFlight, Infinity);
-    for (const { consumers } of this.attachments.values()) {
-      for (const consumer of consumers) this.ownerOf(consumer).resume(consumer);
+    for (const { owner, consumers } of this.attachments.values()) {
+      for (const consumer of consumers) owner.resume(consumer);
     }
     this.schedule();
   }
@@ -191,7 +184,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.flush();
     const starving = [...this.starving];
     this.starving.clear();
-    for (const consumer of starving) this.ownerOf(consumer).resume(consumer);
+    for (const consumer of starving) this.attachments.ownerOf(consumer)?.resume(consumer);
   }
 
   /** Asks the client to reconnect elsewhere, or later. */
@@ -246,8 +239,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     end: number,
   ): void {
     if (lease) {
-      this.inFlightCount++;
-      this.inFlightHash ^= leaseHash(lease.shard, lease.order, lease.tag, lease.delivery);
+      this.held.add(leaseHash(lease.shard, lease.order, lease.tag, lease.delivery));
     }
     this.out.deliver(consumer.spec.number, lease, attempt, acceptedMs, isResult, bytes, start, end);
     if (this.out.length > FRAME_BYTES) this.flush();
@@ -255,13 +247,11 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   leaseKept(hash: number): void {
-    this.inFlightCount++;
-    this.inFlightHash ^= hash;
+    this.held.add(hash);
   }
 
   leaseEnded(hash: number): void {
-    this.inFlightCount--;
-    this.inFlightHash ^= hash;
+    this.held.remove(hash);
   }
 
   abort(lease: LeaseName, reason: string): void {
@@ -296,7 +286,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
 
   attach(attach: Attach): void {
     try {
-      this.attachTo(attach);
+      this.attachments.add(attach, this.options.clock.now());
       this.out.control({ attached: [{ attachment: attach.attachment }] });
     } catch (error) {
       const refusal = refusalOf(0, toHubError(error));
@@ -306,14 +296,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   detach({ attachment }: Detach): void {
-    const known = this.attachments.get(attachment);
-    if (!known) return;
-    this.attachments.delete(attachment);
-    for (const consumer of known.consumers) {
-      this.starving.delete(consumer);
-      this.broker.ownerOf(known.mailbox).detach(consumer);
-    }
-    this.unhost(known.spec.agent);
+    for (const consumer of this.attachments.remove(attachment)) this.starving.delete(consumer);
   }
 
   publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void {
@@ -397,23 +380,20 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     if (!known) return;
     for (const consumer of known.consumers) {
       consumer.window = Math.min(Math.max(1, window), this.options.maxWindow);
-      this.ownerOf(consumer).resume(consumer);
+      known.owner.resume(consumer);
     }
   }
 
   heartbeat({ inFlight, hash }: Heartbeat): void {
-    const matches = inFlight === this.inFlightCount && hash === this.inFlightHash >>> 0;
-    this.mismatches = matches ? 0 : this.mismatches + 1;
-    if (this.mismatches >= 2) {
-      this.mismatches = 0;
+    if (this.held.disagrees(inFlight, hash)) {
       this.listAskedAt = this.options.clock.now();
       this.out.control({ listInFlight: true });
     }
-    this.out.control({ heartbeat: { inFlight: this.inFlightCount, hash: this.inFlightHash >>> 0 } });
+    this.out.control({ heartbeat: { inFlight: this.held.count, hash: this.held.hash } });
     this.schedule();
   }
 
-  inFlight({ leases }: InFlight): void {
+  inFlight({ leases }: InFlightList): void {
     if (this.listAskedAt > 0) this.reconcile(leases, this.listAskedAt);
     this.listAskedAt = 0;
   }
@@ -426,67 +406,6 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────
-
-  private attachTo(attach: Attach): void {
-    const { options, broker } = this;
-    const { attachment, mailbox } = attach;
-    if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
-    const known = this.attachments.get(attachment);
-    if (known?.mailbox === mailbox) return;
-    if (known)
-      throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, {
-        field: 'attachment',
-      });
-    if (this.attachments.size >= options.maxAttachments) {
-      throw limit(
-        'limits.attachmentsPerSession',
-        `a session has at most ${options.maxAttachments} attachments; open another session`,
-      );
-    }
-    checkMailbox(mailbox, 'mailbox');
-    if (mailbox === '*' || mailbox.startsWith('dead:') || mailbox.includes('#')) {
-      throw new HubError('invalid', `mailbox must be an agent, type:… or reply:…, not ${mailbox}`, {
-        field: 'mailbox',
-      });
-    }
-    const agent = attach.agent === '' ? mailbox : attach.agent;
-    if (attach.agent !== '') checkAgentId(attach.agent, 'agent');
-    this.host(agent);
-    const spec: ConsumerSpec = {
-      sink: this,
-      number: attachment,
-      listener: attach.listener,
-      types: attach.types.length === 0 ? NOTHING : new Set(attach.types),
-      taskIds: NOTHING,
-      agent,
-      window: attach.window,
-      maxWindow: options.maxWindow,
-      attachedAt: options.clock.now(),
-    };
-    const owner = broker.ownerOf(mailbox);
-    const consumers = [owner.attach(mailbox, spec)];
-    if (mailbox.startsWith('reply:') && !attach.listener) {
-      consumers.push(owner.attach(replyMailbox(mailbox.slice('reply:'.length), this.session), spec));
-    }
-    this.attachments.set(attachment, { spec, mailbox, consumers });
-  }
-
-  private host(agent: string): void {
-    const count = this.hosted.get(agent) ?? 0;
-    if (count === 0 && this.hosted.size >= this.options.maxAgents) {
-      throw limit(
-        'limits.agentsPerSession',
-        `a session hosts at most ${this.options.maxAgents} agents; open another session`,
-      );
-    }
-    this.hosted.set(agent, count + 1);
-  }
-
-  private unhost(agent: string): void {
-    const count = this.hosted.get(agent) ?? 0;
-    if (count > 1) this.hosted.set(agent, count - 1);
-    else this.hosted.delete(agent);
-  }
 
   private settleOne(bytes: Uint8Array, start: number, end: number, now: number): Owner {
     const { scan, lease } = this;
@@ -538,10 +457,6 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     const owner = this.broker.owners[this.lease.shard];
     if (!owner) throw new HubError('invalid', `there is no shard ${this.lease.shard}`, { field: 'lease' });
     return owner;
-  }
-
-  private ownerOf(consumer: Consumer): Owner {
-    return this.broker.ownerOf(this.attachments.get(consumer.spec.number)?.mailbox ?? '');
   }
 
   private leaseBytes(lease: LeaseName): Buffer {
