@@ -143,10 +143,9 @@ export class Upkeep {
     }
     const known = state.dedup.size * 17 + state.awaiting.size * 100;
     const gained = this.owner.appliedBytes - this.checkpointedAt;
-    const due = urgent
-      ? state.heldByCheckpoint
-      : gained >= Math.max(checkpointBytes, known * checkpointShare);
-    if (due) {
+    // One that does not let the log be cut further would only put off the copies that do.
+    const pays = urgent || gained >= Math.max(checkpointBytes, known * checkpointShare);
+    if (pays && state.heldByCheckpoint) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(
