@@ -129,7 +129,7 @@ describe('when NATS fails', () => {
     log.read(0, 1, recorder);
     await recorder.isCaughtUp();
     expect(await append(log, 0, owner('epoch'))).toBe(1);
-    server.pause();
+    await server.pause();
     const task = tasks('task');
     const decision = owner('decision', 1);
     expect(await Promise.all([append(log, 0, task), append(log, 0, decision)])).toEqual([

@@ -1,7 +1,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -113,8 +113,13 @@ export class NatsServer {
     cpSync(join(this.dir, 'kept'), join(this.dir, 'store'), { recursive: true });
   }
 
-  pause(): void {
-    this.child?.kill('SIGSTOP');
+  /** Stops it until {@link resume}. Under load its threads run on for a while after the signal. */
+  async pause(): Promise<void> {
+    const { child } = this;
+    child?.kill('SIGSTOP');
+    const stat = `/proc/${child?.pid}/stat`;
+    do await new Promise((resolve) => setTimeout(resolve, 20));
+    while (existsSync(stat) && !readFileSync(stat, 'utf8').includes(') T '));
   }
 
   resume(): void {
