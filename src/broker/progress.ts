@@ -81,7 +81,8 @@ export class ProgressDesk {
     listeners.add(listener);
     return () => {
       listeners.delete(listener);
-      if (listeners.size === 0) this.listeners.delete(requester);
+      if (listeners.size === 0 && this.listeners.get(requester) === listeners)
+        this.listeners.delete(requester);
     };
   }
 
