@@ -1,6 +1,6 @@
 import type { Append, Extent, Log, Reading } from '../../src/log/log.ts';
 import { HubError } from '../../src/std/errors.ts';
-import { readOwner } from '../../src/wire/owner-record.ts';
+import { type Posting, readOwner } from '../../src/wire/owner-record.ts';
 
 type Done = Parameters<Log['append']>[2];
 
@@ -72,7 +72,17 @@ export class HeldLog implements Log {
 
 /** The operations of an owner's record, by name, with their numbers and texts. */
 export function operations(record: Uint8Array): string[] {
+  return read(record).said;
+}
+
+/** What an owner's record posts. */
+export function postings(record: Uint8Array): Posting[] {
+  return read(record).posted;
+}
+
+function read(record: Uint8Array): { said: string[]; posted: Posting[] } {
   const said: string[] = [];
+  const posted: Posting[] = [];
   const note =
     (name: string) =>
     (...details: readonly unknown[]): void => {
@@ -88,11 +98,14 @@ export function operations(record: Uint8Array): string[] {
     revive: note('revive'),
     fanout: note('fanout'),
     copy: note('copy'),
-    post: ({ destination, number, mailbox }) => note('post')(destination, number, mailbox),
+    post(posting) {
+      said.push(`post ${posting.destination} ${posting.number} ${posting.mailbox}`);
+      posted.push(posting);
+    },
     forwarded: note('forwarded'),
     expect: note('expect'),
     resolved: note('resolved'),
     checkpoint: note('checkpoint'),
   });
-  return said;
+  return { said, posted };
 }

@@ -69,7 +69,7 @@ describe('the state of a shard', () => {
         for (let step = 0; step < steps; step++) history.step();
         expect(difference(snapshot(history.witness.state), snapshot(history.replay()))).toBeUndefined();
       }),
-      { numRuns: 100, endOnFailure: true },
+      { numRuns: 60, endOnFailure: true },
     );
   });
 
