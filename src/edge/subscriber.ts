@@ -12,6 +12,8 @@ import { joined } from './joined.ts';
 
 /** A stream that takes nothing for this long, in milliseconds, is ended. */
 const STALL_MS = 10_000;
+/** How much may wait follows the speed of about the last tenth of a second. */
+const SMOOTHING_MS = 100;
 /** Bytes that wait for a stream at most, or one message. */
 const WAITING_BYTES = 1024 * 1024;
 
@@ -40,7 +42,7 @@ export interface SubscriberOptions {
  * A server-streamed call of a protocol without acknowledgements, as a sink for copies: what has been
  * handed to it counts as taken.
  *
- * One write is under way at a time, and what comes meanwhile leaves together with the next. How much
+ * What has come in one turn of the loop leaves in one write, and one is under way at a time. How much
  * may wait follows the speed of the client, because all that is lost if the connection breaks.
  */
 export class Subscriber implements RegisteredSession {
@@ -49,11 +51,12 @@ export class Subscriber implements RegisteredSession {
   readonly peer: string;
   readonly agents: number;
   private readonly options: SubscriberOptions;
-  private readonly credit = new CreditWindow({ acknowledged: false });
+  private readonly credit = new CreditWindow({ acknowledged: false, smoothingMs: SMOOTHING_MS });
   private attachment: { mailbox: string; owner: Owner; consumer: Consumer } | undefined;
   private translate: Translate | undefined;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
+  private scheduled = false;
   /** Messages of the write under way, and since when. */
   private writing = 0;
   private writingSince = 0;
@@ -103,7 +106,7 @@ export class Subscriber implements RegisteredSession {
     if (!this.open) return;
     this.waiting.push(message);
     this.waitingBytes += message.length;
-    if (this.writing === 0) this.write();
+    this.schedule();
   }
 
   /** Whether another message may be sent now. */
@@ -170,22 +173,34 @@ export class Subscriber implements RegisteredSession {
     if (this.open) this.options.call.emit('error', statusOf(error));
   }
 
+  private schedule(): void {
+    if (this.scheduled || this.writing > 0) return;
+    this.scheduled = true;
+    this.options.clock.soon(() => {
+      this.scheduled = false;
+      this.write();
+    });
+  }
+
   private write(): void {
     const { call, clock } = this.options;
+    if (!this.open || this.waiting.length === 0) return;
     const messages = this.waiting;
     const since = clock.now();
     this.waiting = [];
     this.waitingBytes = 0;
     this.writing = messages.length;
     this.writingSince = since;
-    call.write(joined(messages), () => this.written(messages.length, since));
+    call.write(joined(messages), () => this.written());
   }
 
-  private written(count: number, since: number): void {
+  /** The client has taken what was being written. */
+  private written(): void {
     const now = this.options.clock.now();
+    const took = now - this.writingSince;
+    if (took > 0) this.credit.observe((this.writing * 1000) / took, took / 1000, now);
     this.writing = 0;
-    if (now > since) this.credit.observe((count * 1000) / (now - since), (now - since) / 1000, now);
-    if (this.waiting.length > 0) this.write();
+    if (this.waiting.length > 0) this.schedule();
     if (!this.starving) return;
     this.starving = false;
     if (this.open && this.attachment) this.attachment.owner.resume(this.attachment.consumer);

@@ -326,6 +326,22 @@ describe.each(['memory', 'file'])('the event bus over a %s log', (log) => {
       expect(some.pending).toEqual([]);
     });
 
+    test('of one task id, however many others wait for somebody else', async () => {
+      const { program } = await start();
+      const worker = await program.tasks('worker');
+      const ids = Array.from({ length: 200 }, (_, index) => `t${index}`);
+      await Promise.all([...ids, 'mine'].map((id) => program.publish(task(id, 'worker'))));
+      await worker.take(201);
+      const report = (taskId: string) =>
+        program.result({ taskId, status: TaskStatus.COMPLETED, executorAgentId: 'worker' });
+      await Promise.all(ids.map(report));
+      const mine = await program.results('asker', ['mine']);
+      await report('mine');
+      expect((await mine.next()).taskId).toBe('mine');
+      const others = await program.results('asker');
+      expect((await others.take(200)).map(({ taskId }) => taskId).sort()).toEqual([...ids].sort());
+    });
+
     test('to who asks for them later, and after a restart of a durable broker', async () => {
       const { broker, program } = await start();
       const worker = await program.tasks('worker');
