@@ -88,6 +88,13 @@ export function natsFault(error: unknown, doing: string): HubError {
       'nats.credentialsFile',
     );
   }
+  if (number === 0 && /certificate|TLS|SSL/.test(said)) {
+    return fault(
+      'precondition',
+      `no encryption with NATS (${said}); see nats.tls and nats.caFile`,
+      'nats.caFile',
+    );
+  }
   if (number !== 0 && number !== API.noStream) return fault('precondition', `NATS refuses it (${said})`);
   return new HubError(
     'unavailable',

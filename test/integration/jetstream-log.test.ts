@@ -1,16 +1,26 @@
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import type { JetStreamManager } from 'nats';
-import { connect } from 'nats';
+import { connect, nkeys } from 'nats';
 import type { JetStreamLogOptions } from '../../src/log/jetstream.ts';
 import type { JetStreamLog } from '../../src/log/jetstream.ts';
 import type { Append, Log } from '../../src/log/log.ts';
 import { toHubError } from '../../src/std/errors.ts';
+import { CERTIFICATE, KEY } from '../support/certificate.ts';
 import { openJetStream } from '../support/jetstream.ts';
 import { until } from '../support/inbox.ts';
 import type { Outcome } from '../support/log-reader.ts';
 import { append, owner, readAll, Recorder, tasks } from '../support/log-reader.ts';
 import type { NatsServerOptions } from '../support/nats-server.ts';
 import { freePort, NatsServer } from '../support/nats-server.ts';
+
+/** What its own types don't say. */
+interface UserKey {
+  getPublicKey(): string;
+  getSeed(): Uint8Array;
+}
 
 const servers: NatsServer[] = [];
 const logs: Log[] = [];
@@ -314,6 +324,51 @@ describe('streams that exist', () => {
     await expect(open(server, { prefix: 'r' })).rejects.toMatchObject({
       code: 'conflict',
       field: 'nats.streamPrefix',
+    });
+  });
+});
+
+describe('a NATS with a lock on its door lets in who has', () => {
+  const dir = mkdtempSync(join(tmpdir(), 'agenthub-keys-'));
+  const file = (name: string, content: string): string => {
+    writeFileSync(join(dir, name), content);
+    return join(dir, name);
+  };
+  const user = (nkeys as { createUser(): UserKey }).createUser();
+
+  afterAll(() => rmSync(dir, { recursive: true }));
+
+  test.each<[string, string, Partial<JetStreamLogOptions>]>([
+    ['the token', 'authorization { token: "a token" }', { token: 'a token' }],
+    [
+      'the password',
+      'authorization { users: [{ user: u, password: "a password" }] }',
+      { user: 'u', password: 'a password' },
+    ],
+    [
+      'the nkey',
+      `authorization { users: [{ nkey: ${user.getPublicKey()} }] }`,
+      { nkeyFile: file('user.nk', `# a comment\n${Buffer.from(user.getSeed()).toString()}\n`) },
+    ],
+    [
+      'the authority of its certificate',
+      `tls { cert_file: "${file('cert.pem', CERTIFICATE)}", key_file: "${file('key.pem', KEY)}" }`,
+      { caFile: file('ca.pem', CERTIFICATE) },
+    ],
+  ])('%s', async (_, more, options) => {
+    const server = await serve({ more });
+    const log = await open(server, options);
+    expect(await append(log, 0, tasks('inside'))).toBe(1);
+    expect(await readAll(log, 0)).toHaveLength(1);
+    await expect(open(server)).rejects.toMatchObject({
+      code: options.caFile === undefined ? 'unauthenticated' : 'precondition',
+    });
+  });
+
+  test('says which of its files is missing', async () => {
+    await expect(open(await serve(), { credentialsFile: join(dir, 'none') })).rejects.toMatchObject({
+      code: 'invalid',
+      field: 'nats.credentialsFile',
     });
   });
 });
