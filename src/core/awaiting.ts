@@ -6,13 +6,27 @@ export interface Awaited {
   readonly requester: string;
 }
 
+interface Entry {
+  readonly id: string;
+  readonly awaited: Awaited;
+  /** The task of the same id that was added before it, to another mailbox. */
+  other: Entry | undefined;
+  known: boolean;
+}
+
+/** Forgotten entries in the queue that are worth a new one. */
+const DEAD = 1024;
+
 /**
  * Who asked for the tasks that were delivered through a service without acknowledgements: their
  * results name only the task. The last `capacity` are remembered. A broadcast is one task in each of
  * its mailboxes.
  */
 export class Awaiting {
-  private readonly tasks = new Map<string, Awaited[]>();
+  private readonly tasks = new Map<string, Entry>();
+  /** In the order of their coming; a Map would have to skip all it has forgotten to find the oldest. */
+  private queue: Entry[] = [];
+  private oldest = 0;
   private readonly capacity: number;
   private count = 0;
 
@@ -25,49 +39,57 @@ export class Awaiting {
   }
 
   add(id: string, awaited: Awaited): void {
-    const others = this.remove(id, awaited.mailbox);
-    this.tasks.delete(id);
-    this.tasks.set(id, [...others, awaited]);
-    this.count++;
-    while (this.count > this.capacity) this.forgetOldest();
+    this.delete(id, awaited.mailbox);
+    const entry = { id, awaited, other: this.tasks.get(id), known: true };
+    this.tasks.set(id, entry);
+    this.queue.push(entry);
+    if (++this.count > this.capacity) this.forgetOldest();
   }
 
-  /** The task of that id in that mailbox; or in any, if none is named. */
+  /** The task of that id in that mailbox; or the last one in any, if none is named. */
   get(id: string, mailbox?: string): Awaited | undefined {
-    const known = this.tasks.get(id);
-    return mailbox === undefined ? known?.[0] : known?.find((one) => one.mailbox === mailbox);
+    let entry = this.tasks.get(id);
+    while (entry && mailbox !== undefined && entry.awaited.mailbox !== mailbox) entry = entry.other;
+    return entry?.awaited;
   }
 
   delete(id: string, mailbox: string): void {
-    const others = this.remove(id, mailbox);
-    if (others.length > 0) this.tasks.set(id, others);
+    let later: Entry | undefined;
+    let entry = this.tasks.get(id);
+    while (entry && entry.awaited.mailbox !== mailbox) {
+      later = entry;
+      entry = entry.other;
+    }
+    if (!entry) return;
+    if (later) later.other = entry.other;
+    else if (entry.other) this.tasks.set(id, entry.other);
     else this.tasks.delete(id);
+    entry.known = false;
+    this.count--;
+    if (this.queue.length > 2 * this.count + DEAD) this.tidy();
   }
 
-  /** All of them, those of the oldest id first. */
+  /** All of them, the oldest first. */
   *entries(): Generator<[string, Awaited]> {
-    for (const [id, known] of this.tasks) for (const awaited of known) yield [id, awaited];
+    for (const { id, awaited, known } of this.queue) if (known) yield [id, awaited];
   }
 
   /** Forgets all, to be filled from a checkpoint. */
   clear(): void {
     this.tasks.clear();
+    this.queue = [];
+    this.oldest = 0;
     this.count = 0;
   }
 
-  /** The tasks of that id in other mailboxes; the caller notes them. */
-  private remove(id: string, mailbox: string): Awaited[] {
-    const known = this.tasks.get(id) ?? [];
-    const others = known.filter((one) => one.mailbox !== mailbox);
-    this.count -= known.length - others.length;
-    return others;
+  private forgetOldest(): void {
+    while (!this.queue[this.oldest]!.known) this.oldest++;
+    const { id, awaited } = this.queue[this.oldest++]!;
+    this.delete(id, awaited.mailbox);
   }
 
-  private forgetOldest(): void {
-    for (const [id, known] of this.tasks) {
-      this.tasks.delete(id);
-      this.count -= known.length;
-      return;
-    }
+  private tidy(): void {
+    this.queue = this.queue.filter(({ known }) => known);
+    this.oldest = 0;
   }
 }

@@ -10,7 +10,7 @@ describe('who asked for a task that nobody acknowledges', () => {
     awaiting.add('1', asked('b'));
     expect([awaiting.get('1', 'b'), awaiting.get('1'), awaiting.get('1', 'c'), awaiting.get('2')]).toEqual([
       asked('b'),
-      asked('a'),
+      asked('b'),
       undefined,
       undefined,
     ]);
@@ -40,6 +40,26 @@ describe('who asked for a task that nobody acknowledges', () => {
     expect([...awaiting.entries()].map(([id]) => id)).toEqual(['1', '3']);
     awaiting.clear();
     expect([awaiting.size, awaiting.get('3')]).toEqual([0, undefined]);
+  });
+
+  test('is what a naive model says, however many have come and gone', () => {
+    const awaiting = new Awaiting(50);
+    let model: [string, string][] = [];
+    for (let turn = 0; turn < 20_000; turn++) {
+      const id = String((turn * 7919) % 83);
+      const mailbox = 'abc'[turn % 3]!;
+      model = model.filter(([one, where]) => one !== id || where !== mailbox);
+      if (turn % 5 === 0) awaiting.delete(id, mailbox);
+      else {
+        awaiting.add(id, asked(mailbox));
+        model.push([id, mailbox]);
+        if (model.length > 50) model.shift();
+      }
+      if (turn % 100 === 0) {
+        expect([...awaiting.entries()].map(([one, { mailbox: where }]) => [one, where])).toEqual(model);
+        expect(awaiting.size).toBe(model.length);
+      }
+    }
   });
 
   test('comes out of its own entries just as it was', () => {
