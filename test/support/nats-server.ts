@@ -62,6 +62,8 @@ export class NatsServer {
       maxStore = 2 ** 30,
       more = '',
     } = options;
+    if (!existsSync(BINARY))
+      throw new Error('there is no nats-server to test with; build it: make nats-server');
     this.url = `127.0.0.1:${port}`;
     this.dir = mkdtempSync(join(tmpdir(), 'agenthub-nats-'));
     const store = `jetstream { store_dir: "${this.dir}/store", max_file_store: ${maxStore}, sync_interval: ${sync} }`;
@@ -73,8 +75,6 @@ export class NatsServer {
 
   /** Starts it, again if need be, on what its store holds; at another port where nobody looks for it. */
   async start(port?: number): Promise<void> {
-    if (!existsSync(BINARY))
-      throw new Error('there is no nats-server to test with; build it: make nats-server');
     const child = spawn(
       BINARY,
       ['-c', join(this.dir, 'nats.conf'), ...(port === undefined ? [] : ['-p', `${port}`])],
