@@ -77,6 +77,8 @@ function connectionOptions(access: NatsAccess, name: string): ConnectionOptions 
     pingInterval: PING_MS,
     maxPingOut: 2,
     maxReconnectAttempts: -1,
+    // Credentials may be put right while the broker waits.
+    ignoreAuthErrorAbort: true,
     reconnectTimeWait: RECONNECT_MS,
     reconnectJitter: RECONNECT_MS,
     ...(authenticator && { authenticator }),
