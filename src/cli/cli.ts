@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import type { Hub } from '../client/index.ts';
-import { connect, HubError } from '../client/index.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { loadConfig } from '../config/load.ts';
 import type { Clock } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Target } from './caller.ts';
 import { Caller } from './caller.ts';
@@ -50,6 +50,8 @@ export class Cli {
   /** Opens a session with the broker that the configuration names: to publish, and to work. */
   async connect(command: Command, agent = ''): Promise<Hub> {
     const { address, token, tls } = this.target(command);
+    // Loaded here, as half of the commands do without it.
+    const { connect } = await import('../client/index.ts');
     return connect({
       address,
       agent,

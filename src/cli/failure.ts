@@ -1,6 +1,6 @@
 import { CommanderError } from 'commander';
 import pc from 'picocolors';
-import { TaskFailedError } from '../client/index.ts';
+import { TaskFailedError } from '../client/failures.ts';
 import { ERRORS, HubError } from '../std/errors.ts';
 import type { Screen } from './terminal.ts';
 

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { buffer } from 'node:stream/consumers';
 import type { ReceivedTask, TaskContext } from '../client/index.ts';
-import { PermanentError } from '../client/index.ts';
+import { PermanentError } from '../client/failures.ts';
 import type { Terminal } from './terminal.ts';
 
 /** EX_DATAERR of sysexits.h: the input is wrong, and stays so. */

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import type { TaskQuery } from '../client/index.ts';
-import { HubError } from '../client/index.ts';
+import { HubError } from '../std/errors.ts';
 import { browse, TaskInfo } from '../client/browse.ts';
 import { Broker } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import type { Caller } from './caller.ts';

@@ -1,18 +1,10 @@
-import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import { Option } from 'commander';
-import { Load } from '../bench/load.ts';
 import type { BenchPlan } from '../bench/plan.ts';
 import { SCENARIOS } from '../bench/plan.ts';
-import { reportText, reportView, verdictOf } from '../bench/report.ts';
 import { STAMP_BYTES } from '../bench/stamp.ts';
-import { Timings } from '../bench/timings.ts';
 import type { Cli } from '../cli.ts';
-import { BadOutcome } from '../failure.ts';
-import { count, rate } from '../format.ts';
 import { aDuration, aSize, examples, whole } from '../options.ts';
-import { Progress } from '../progress.ts';
-import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
 
 interface Flags {
   readonly scenario: string;
@@ -30,8 +22,6 @@ interface Flags {
   readonly window?: number;
   readonly results: boolean;
 }
-
-const LOOK_MS = 100;
 
 /** `agenthub bench` */
 export function addBench(program: Command, cli: Cli): void {
@@ -75,47 +65,11 @@ export function addBench(program: Command, cli: Cli): void {
         ['agenthub bench --rate 50000 --batch 100 --agents 1000 --mailboxes 1000', 'something of your own'],
       ),
     )
-    .action((flags: Flags) => bench(cli, command, flags));
-}
-
-async function bench(cli: Cli, command: Command, flags: Flags): Promise<void> {
-  const plan = planOf(flags);
-  const output = cli.output(command);
-  const { clock } = cli;
-  using interruption = cli.terminal.untilInterrupted();
-  const hubs = await Promise.all(Array.from({ length: plan.sessions }, () => cli.connect(command)));
-  try {
-    const timings = new Timings(clock);
-    const load = new Load({ plan, run: `bench-${randomBytes(3).toString('hex')}`, hubs, clock, timings });
-    interruption.signal.addEventListener('abort', () => load.stop());
-    await load.attach();
-    {
-      using progress = new Progress(cli.terminal.stderr, 'bench', plan.warmupMs + plan.durationMs);
-      const begun = clock.now();
-      const look = (): void => {
-        const { accepted, ended, open } = load.ledger;
-        const speed = rate((ended / (clock.now() - begun)) * 1000);
-        progress.update(
-          clock.now() - begun,
-          `${count(accepted)} accepted  ${speed}/s  ${count(open)} on their way`,
-        );
-        timer = clock.after(LOOK_MS, look);
-      };
-      let timer = clock.after(LOOK_MS, look);
-      await load.go();
-      timer.cancel();
-    }
-    await load.detach();
-    using broker = cli.caller(command);
-    const cluster = await broker.call(Broker.method.describeCluster, {});
-    const outcome = { plan, cluster, load, timings };
-    if (output.json) output.document(reportView(outcome));
-    else output.say(reportText(outcome));
-    const verdict = verdictOf(load.ledger.sums());
-    if (verdict !== '') throw new BadOutcome(verdict);
-  } finally {
-    await Promise.all(hubs.map((hub) => hub.close()));
-  }
+    .action(async (flags: Flags) => {
+      // Loaded here, because no other command needs it.
+      const { runBench } = await import('../bench/run.ts');
+      await runBench(cli, command, planOf(flags));
+    });
 }
 
 function planOf(flags: Flags): BenchPlan {

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { deadMailbox } from '../../core/shard.ts';
-import { HubError } from '../../client/index.ts';
+import { HubError } from '../../std/errors.ts';
 import type { Cli } from '../cli.ts';
 import { examples } from '../options.ts';
 import { getTask } from '../tasks.ts';

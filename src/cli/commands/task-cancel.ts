@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { HubError } from '../../client/index.ts';
+import { HubError } from '../../std/errors.ts';
 import { cancellationOf } from '../../client/messages.ts';
 import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
 import type { Cli } from '../cli.ts';

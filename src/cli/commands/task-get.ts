@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { HubError } from '../../client/index.ts';
+import { HubError } from '../../std/errors.ts';
 import type { Cli } from '../cli.ts';
 import { examples } from '../options.ts';
 import { getTask } from '../tasks.ts';

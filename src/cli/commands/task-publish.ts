@@ -4,7 +4,7 @@ import { buffer } from 'node:stream/consumers';
 import type { Command } from 'commander';
 import { Option } from 'commander';
 import type { Durability, Hub, Priority, TaskInput } from '../../client/index.ts';
-import { HubError } from '../../client/index.ts';
+import { HubError } from '../../std/errors.ts';
 import type { Cli } from '../cli.ts';
 import { count } from '../format.ts';
 import { aDuration, examples, several, whole } from '../options.ts';

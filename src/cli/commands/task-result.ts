@@ -1,6 +1,6 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import type { Command } from 'commander';
-import { HubError } from '../../client/index.ts';
+import { HubError } from '../../std/errors.ts';
 import type { Delivery } from '../../client/index.ts';
 import { TaskResult } from '../../client/messages.ts';
 import { replyMailbox } from '../../core/shard.ts';
