@@ -65,7 +65,7 @@ export class Crew {
       await hub.work(
         mailbox,
         async (task, { attempt }) => {
-          ledger.deliver(task.id);
+          ledger.deliver(task.id, attempt);
           if (task.text() !== `do ${task.id}`) ledger.faults.push(`${task.id} carries ${task.text()}`);
           if (random.chance(0.3)) await new Promise((resolve) => setTimeout(resolve, random.below(20)));
           if (attempt === 1 && random.chance(0.05)) throw new Error('bad luck');

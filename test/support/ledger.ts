@@ -25,7 +25,7 @@ export class Ledger {
   redelivered = 0;
   private readonly tasks = new Map<string, Entry>();
   private readonly places = new Map<string, number>();
-  private readonly newest = new Map<string, number>();
+  private readonly newest = new Map<string, Entry>();
   private readonly strict: (lane: string) => boolean;
 
   /** @param strict whether the lane's publisher, worker and requester share a session. */
@@ -57,17 +57,20 @@ export class Ledger {
     this.open--;
   }
 
-  /** A worker has got it. */
-  deliver(id: string): void {
+  /** A worker has got it. @param attempt 1: for the first time, as far as the broker knows. */
+  deliver(id: string, attempt: number): void {
     const task = this.find(id, 'delivered');
     if (task === undefined) return;
     if (task.refused) this.faults.push(`${id} was refused, and is delivered`);
     if (task.deliveries++ > 0) this.redelivered++;
     if (!this.strict(task.lane)) return;
     if (task.ended) this.faults.push(`${id} is delivered after its end was acknowledged`);
-    if (task.deliveries > 1) return;
-    if (task.place < (this.newest.get(task.lane) ?? -1)) this.faults.push(`${id} was overtaken`);
-    else this.newest.set(task.lane, task.place);
+    // One that was on its way when the broker died was delivered once, and its back-off lets others pass.
+    if (task.deliveries > 1 || attempt > 1) return;
+    const newest = this.newest.get(task.lane);
+    if (newest !== undefined && task.place < newest.place) {
+      this.faults.push(`${id}, number ${task.place} of ${task.lane}, was overtaken by number ${newest.place}`);
+    } else this.newest.set(task.lane, task);
   }
 
   /** Its requester has got the result. */
