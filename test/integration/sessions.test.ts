@@ -758,14 +758,12 @@ describe('nothing stays for ever', () => {
     }
     const left = async (mailbox: string) =>
       (await broker.call(Broker.method.listTasks, { mailbox })).tasks.map(({ id }) => id);
-    await until(async () => (await left('dead:worker')).length === 3);
-    expect(await left('dead:worker')).toEqual(['d', 'e', 'f']);
+    await until(async () => String(await left('dead:worker')) === 'd,e,f');
     await broker.call(Broker.method.publish, {
       tasks: ids.map((id) => ({ id: `r${id}`, to: 'worker', requester: 'asker' })),
     });
     for (const { lease } of await agent.deliveries.take(6)) agent.complete(lease);
-    await until(async () => (await left('reply:asker')).length === 2);
-    expect(await left('reply:asker')).toEqual(['re', 'rf']);
+    await until(async () => String(await left('reply:asker')) === 're,rf');
   });
 });
 
