@@ -96,6 +96,7 @@ export class Broker {
       batchTasks: options.limits.batchTasks,
       fullness: {
         full: (shard, mailbox) => this.full(shard, mailbox),
+        known: (shard, hash) => this.owners[shard]!.knows(hash),
         closed: () => this.closed(),
         recipients: (shard) => this.owners[shard]!.recipients(),
       },

@@ -8,8 +8,9 @@ import { backoff } from '../std/backoff.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Ranges } from '../wire/client-frame.ts';
-import { sessionWords } from '../wire/entry.ts';
-import { TasksRecordWriter } from '../wire/tasks-record.ts';
+import { Entry, sessionWords } from '../wire/entry.ts';
+import { readTasks, TasksRecordWriter } from '../wire/tasks-record.ts';
+import { TextCache } from '../wire/text-cache.ts';
 import { TaskScan, withId } from '../wire/envelope.ts';
 import { Ticket } from './ticket.ts';
 
@@ -20,6 +21,8 @@ const GIVE_UP_MS = 15_000;
 export interface Fullness {
   /** The limit that the mailbox has met, or `undefined`. */
   full(shard: number, mailbox: string): HubError | undefined;
+  /** Whether the shard knows a task of that name, so that it takes no room. */
+  known(shard: number, hash: Uint32Array): boolean;
   /** Why nothing at all is accepted now, or `undefined`. */
   closed(): HubError | undefined;
   /** Mailboxes of agents that are attached in that shard. */
@@ -106,14 +109,14 @@ export class Ingress {
     this.scan.head.originHigh = words.high;
     this.scan.head.originLow = words.low;
     for (let index = 0; index < tasks.count; index++) {
-      if (closed) this.refuse(ticket, index, closed);
+      if (closed?.code === 'unavailable') this.refuse(ticket, index, closed);
       else if (index >= batchTasks)
         this.refuse(
           ticket,
           index,
           limit('limits.batchTasks', `a batch has at most ${batchTasks} tasks; split it`),
         );
-      else this.accept(bytes, tasks.start(index), tasks.end(index), index, publication);
+      else this.accept(bytes, tasks.start(index), tasks.end(index), index, publication, closed);
     }
   }
 
@@ -137,6 +140,7 @@ export class Ingress {
     end: number,
     index: number,
     publication: Publication,
+    closed: HubError | undefined,
   ): void {
     const { scan } = this;
     const { taskBytes, fullness, log } = this.options;
@@ -162,10 +166,14 @@ export class Ingress {
         scan.head.hash[0] = scan.head.hash[0]! ^ fnv1aText(scan.mailbox);
         publication.assigned(index, id);
       }
-      if (scan.head.kind === Kind.broadcast) return this.broadcast(body, from, to, index, publication);
+      if (scan.head.kind === Kind.broadcast) {
+        if (closed) throw closed;
+        return this.broadcast(body, from, to, index, publication);
+      }
       const shard = scan.mailboxHash % log.shards;
-      const full = fullness.full(shard, scan.mailbox);
-      if (full) throw full;
+      const full = closed ?? fullness.full(shard, scan.mailbox);
+      // What was accepted already is said again because its ack was lost: refusing it would be a lie.
+      if (full && !fullness.known(shard, scan.head.hash)) throw full;
       this.add(shard, body, from, to, index, ticket);
     } catch (error) {
       this.refuse(ticket, index, toHubError(error));
@@ -265,14 +273,34 @@ export class Ingress {
         pending.inFlight = false;
         this.waitingBytes -= sealed.record.length;
         metrics.appendSeconds.observe((clock.now() - since) / 1000);
-        for (const { ticket, indexes } of sealed.shares) {
-          if (error) for (const index of indexes) this.refuse(ticket, index, error);
-          else ticket.done(indexes.length);
-        }
+        if (error) this.refuseAll(shard, sealed, error);
+        else for (const { ticket, indexes } of sealed.shares) ticket.done(indexes.length);
         for (const done of sealed.forwards) done(error);
         this.flush(shard, pending);
       },
     );
+  }
+
+  /** A record was not stored; what was accepted before, and was only said again, is there all the same. */
+  private refuseAll(shard: number, { record, shares }: Sealed, error: HubError): void {
+    const { fullness } = this.options;
+    const known: boolean[] = [];
+    const entry = new Entry();
+    const hash = new Uint32Array(4);
+    readTasks(record, entry, new TextCache(1), {
+      begin() {},
+      entry({ a, b, c, d }, _index, source) {
+        hash.set([a, b, c, d]);
+        if (source < 0) known.push(fullness.known(shard, hash));
+      },
+    });
+    let at = 0;
+    for (const { ticket, indexes } of shares) {
+      for (const index of indexes) {
+        if (known[at++]) ticket.done(1);
+        else this.refuse(ticket, index, error);
+      }
+    }
   }
 
   private refuse(ticket: Ticket, index: number, error: HubError): void {

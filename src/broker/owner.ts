@@ -547,6 +547,11 @@ export class Owner implements Applied {
 
   // ── What others ask ──────────────────────────────────────────────────────────────────────────
 
+  /** Whether a task of that name is live, or was not long ago. */
+  knows(hash: Uint32Array): boolean {
+    return this.state.dedup.find(hash[0]!, hash[1]!, hash[2]!, hash[3]!) >= 0;
+  }
+
   /** The slot of a task by the hash of its id, or `NONE` with the outcome if it has ended. */
   lookUp(hash: Uint32Array): { slot: number; outcome: number | undefined } {
     const entry = this.state.dedup.find(hash[0]!, hash[1]!, hash[2]!, hash[3]!);

@@ -90,6 +90,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private scheduled = false;
   private readonly attachments: Attachments;
   private readonly starving = new Set<Consumer>();
+  /** Batches that were published and not answered yet. */
+  private readonly publishing = new Set<number>();
   private readonly lease = new Lease();
   private readonly scan = new SettlementScan();
   private readonly held = new InFlight();
@@ -300,10 +302,14 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void {
+    // Said again on a new connection, it has the answer that is still to come.
+    if (this.publishing.has(batch)) return;
+    this.publishing.add(batch);
     const level = durabilityOf(this.broker.log.durability);
     const assigned: AssignedId[] = [];
     const recipients: Recipients[] = [];
     const ticket = new Ticket(tasks.count, ({ refused }) => {
+      this.publishing.delete(batch);
       if (refused.length + assigned.length + recipients.length === 0) this.out.published(batch, level);
       else {
         const refusals: Refusal[] = refused.map(({ index, error }) => refusalOf(index, error));

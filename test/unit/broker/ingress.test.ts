@@ -22,6 +22,7 @@ class Door {
   readonly log = new HeldLog(2);
   readonly metrics = new Metrics({ clock: this.clock, taskTypes: 10 });
   full: HubError | undefined;
+  known = false;
   closed: HubError | undefined;
   recipients = [0, 0];
   readonly ingress = new Ingress({
@@ -33,6 +34,7 @@ class Door {
     batchTasks: 3,
     fullness: {
       full: () => this.full,
+      known: () => this.known,
       closed: () => this.closed,
       recipients: (shard) => this.recipients[shard]!,
     },
@@ -160,6 +162,17 @@ describe('an append', () => {
     expect(known.refused).toEqual(['0 unavailable ']);
     door.log.store();
     expect(next.refused).toEqual([]);
+  });
+
+  test('that is said again is not refused: what was accepted is there', () => {
+    const door = new Door();
+    door.known = true;
+    door.full = limit('limits.mailboxDepth', 'the mailbox is full', 1000);
+    const again = door.publish({ id: 'a' });
+    door.clock.run();
+    door.log.refuse('exhausted');
+    door.clock.run();
+    expect(again.refused).toEqual([]);
   });
 
   test('that finds the log full is refused at once', () => {
