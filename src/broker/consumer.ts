@@ -63,42 +63,34 @@ export interface ConsumerSpec {
   readonly attachedAt: number;
 }
 
-/** An attachment, as the owner of its mailbox serves it. */
-export class Consumer implements Attachment {
-  readonly id: number;
-  readonly mailbox: number;
-  readonly spec: ConsumerSpec;
-  readonly sink: Sink;
-  readonly listener: boolean;
-  readonly filtered: boolean;
-  readonly types: ReadonlySet<string>;
-  readonly session: string;
-  window: number;
+/** How much an attachment may hold, and how much it does. */
+class Credit {
+  window = 0;
   inFlight = 0;
-  private readonly adaptive: CreditWindow | undefined;
+  private readonly maxWindow: number;
+  private adaptive: CreditWindow | undefined;
   private settled = 0;
   private busyMs = 0;
   private adaptedAt: number;
 
-  /** `id` and `mailbox` are the owner's numbers, see `Owner.attach`. */
-  constructor(id: number, mailbox: number, spec: ConsumerSpec) {
-    this.id = id;
-    this.mailbox = mailbox;
-    this.spec = spec;
-    this.sink = spec.sink;
-    this.listener = spec.listener;
-    this.filtered = spec.types.size > 0;
-    this.types = spec.types;
-    this.session = spec.sink.session;
-    this.adaptedAt = spec.attachedAt;
-    this.adaptive =
-      spec.window === 0
-        ? new CreditWindow({ acknowledged: true, bound: spec.maxWindow, smoothingMs: SMOOTHING_MS })
-        : undefined;
-    this.window = this.adaptive ? this.adaptive.window : Math.min(spec.window, spec.maxWindow);
+  constructor({ window, maxWindow, attachedAt }: ConsumerSpec) {
+    this.maxWindow = maxWindow;
+    this.adaptedAt = attachedAt;
+    this.resize(window);
   }
 
-  /** One of its tasks has ended, `tookMs` after it was delivered. An adaptive window follows. */
+  /** 0: adaptive from now on. */
+  resize(window: number): void {
+    if (window > 0) this.adaptive = undefined;
+    else
+      this.adaptive ??= new CreditWindow({
+        acknowledged: true,
+        bound: this.maxWindow,
+        smoothingMs: SMOOTHING_MS,
+      });
+    this.window = this.adaptive ? this.adaptive.window : Math.min(window, this.maxWindow);
+  }
+
   settledOne(tookMs: number, now: number): void {
     this.inFlight--;
     if (!this.adaptive) return;
@@ -111,5 +103,58 @@ export class Consumer implements Attachment {
     this.settled = 0;
     this.busyMs = 0;
     this.adaptedAt = now;
+  }
+}
+
+/** An attachment, as the owner of its mailbox serves it. */
+export class Consumer implements Attachment {
+  readonly id: number;
+  readonly mailbox: number;
+  readonly spec: ConsumerSpec;
+  readonly sink: Sink;
+  readonly listener: boolean;
+  readonly filtered: boolean;
+  readonly types: ReadonlySet<string>;
+  readonly session: string;
+  /** The same attachment at the lane of its own session, or at the mailbox of replies beside the lane. */
+  twin: Consumer | undefined;
+  private readonly credit: Credit;
+
+  /** `id` and `mailbox` are the owner's numbers, see `Owner.attach`. */
+  constructor(id: number, mailbox: number, spec: ConsumerSpec, twin?: Consumer) {
+    this.id = id;
+    this.mailbox = mailbox;
+    this.spec = spec;
+    this.sink = spec.sink;
+    this.listener = spec.listener;
+    this.filtered = spec.types.size > 0;
+    this.types = spec.types;
+    this.session = spec.sink.session;
+    this.credit = twin?.credit ?? new Credit(spec);
+    this.twin = twin;
+    if (twin) twin.twin = this;
+  }
+
+  /** Tasks it may hold at a time; a twin shares them. */
+  get window(): number {
+    return this.credit.window;
+  }
+
+  /** The client wants another window; 0: an adaptive one. */
+  resize(window: number): void {
+    this.credit.resize(window);
+  }
+
+  get inFlight(): number {
+    return this.credit.inFlight;
+  }
+
+  set inFlight(tasks: number) {
+    this.credit.inFlight = tasks;
+  }
+
+  /** One of its tasks has ended, `tookMs` after it was delivered. An adaptive window follows. */
+  settledOne(tookMs: number, now: number): void {
+    this.credit.settledOne(tookMs, now);
   }
 }

@@ -78,6 +78,7 @@ export class Holders {
     this.holds.holder[slot] = NONE;
     consumer.settledOne(now - this.holds.deliveredAt[slot]!, now);
     this.subscriptions.credited(consumer);
+    if (consumer.twin) this.subscriptions.credited(consumer.twin);
     return consumer;
   }
 

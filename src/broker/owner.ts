@@ -312,9 +312,10 @@ export class Owner implements Applied {
   // ── Who receives ─────────────────────────────────────────────────────────────────────────────
 
   /** Subscribes to a mailbox; leases that the session holds there are the attachment's from now on. */
-  attach(mailbox: string, spec: ConsumerSpec): Consumer {
+  attach(mailbox: string, spec: ConsumerSpec, twin?: Consumer): Consumer {
     this.now = this.options.clock.now();
-    const consumer = new Consumer(this.subscriptions.nextId(), this.state.mailboxes.acquire(mailbox), spec);
+    const { subscriptions, state } = this;
+    const consumer = new Consumer(subscriptions.nextId(), state.mailboxes.acquire(mailbox), spec, twin);
     this.subscriptions.add(consumer);
     let consumers = this.consumersOf.get(consumer.session);
     if (!consumers) this.consumersOf.set(consumer.session, (consumers = new Set()));
@@ -535,8 +536,8 @@ export class Owner implements Applied {
   private letGo(slot: number): void {
     const consumer = this.holders.letGo(slot, this.now);
     if (!consumer) return;
-    this.dispatcher.mark(consumer.mailbox);
-    this.dispatcher.mark(this.state.tasks.mailbox[slot]!);
+    this.dispatcher.markFor(consumer);
+    if (consumer.twin) this.dispatcher.markFor(consumer.twin);
   }
 
   /** The task must not be delivered, and nothing is to be done about it at any time. */

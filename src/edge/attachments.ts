@@ -104,10 +104,11 @@ export class Attachments {
     const consumers: Consumer[] = [];
     // Known before the owner delivers, which it may do at once.
     this.byNumber.set(attachment, { spec, mailbox, owner, consumers });
-    consumers.push(owner.attach(mailbox, spec));
+    const consumer = owner.attach(mailbox, spec);
+    consumers.push(consumer);
     if (mailbox.startsWith('reply:') && !attach.listener) {
       const lane = replyMailbox(mailbox.slice('reply:'.length), this.sink.session);
-      consumers.push(owner.attach(lane, spec));
+      consumers.push(owner.attach(lane, spec, consumer));
     }
   }
 

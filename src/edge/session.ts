@@ -385,7 +385,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     const known = this.attachments.get(attachment);
     if (!known) return;
     for (const consumer of known.consumers) {
-      consumer.window = Math.min(Math.max(1, window), this.options.maxWindow);
+      consumer.resize(window);
       known.owner.resume(consumer);
     }
   }
