@@ -504,8 +504,9 @@ export class Owner implements Applied {
   /** The slot of a lease that this session holds; throws if it does not. */
   held(lease: Lease, session: string): number {
     const slot = this.open(lease);
-    if (this.holders.holderOf(slot) !== session || this.holders.delivery(slot) !== lease.delivery)
-      throw tooLate();
+    const { holders } = this;
+    const current = holders.isHeld(slot) && holders.delivery(slot) === lease.delivery;
+    if (!current || holders.holderOf(slot) !== session) throw tooLate();
     return slot;
   }
 
