@@ -191,11 +191,6 @@ export function configSchema(memoryBytes: number) {
           'Mailboxes that one session works on or listens to.',
         ),
         window: key(count(1, 65_536), '4096', 'Tasks an attachment may hold unfinished at a time.'),
-        listenerBacklog: key(
-          count(1, 1_000_000),
-          '1000',
-          'Copies waiting for one slow listener before further ones are dropped and counted.',
-        ),
         mailboxes: key(
           count(1, 100_000_000),
           '1000000',
