@@ -1,5 +1,7 @@
-import type { Hub, Priority } from '../../src/client/index.ts';
+import type { BatchWorker, Delivery, Hub, Priority } from '../../src/client/index.ts';
 import { connect } from '../../src/client/index.ts';
+import { Lease, LEASE_BYTES } from '../../src/wire/lease.ts';
+import { TaskReader } from '../../src/wire/task.ts';
 import type { Ledger } from './ledger.ts';
 import type { SeededRandom } from './random.ts';
 
@@ -17,6 +19,8 @@ export class Crew {
   private readonly ledger: Ledger;
   private readonly random: SeededRandom;
   private readonly mailboxes: readonly string[];
+  private readonly tasks = new TaskReader();
+  private readonly lease = new Lease();
   private next = 0;
   private onTheirWay = 0;
   private publishing = true;
@@ -60,20 +64,29 @@ export class Crew {
   }
 
   private async attach(): Promise<void> {
-    const { hub, ledger, random } = this;
     for (const mailbox of this.mailboxes) {
-      await hub.work(
-        mailbox,
-        async (task, { attempt }) => {
-          ledger.deliver(task.id, attempt);
-          if (task.text() !== `do ${task.id}`) ledger.faults.push(`${task.id} carries ${task.text()}`);
-          if (random.chance(0.3)) await new Promise((resolve) => setTimeout(resolve, random.below(20)));
-          if (attempt === 1 && random.chance(0.05)) throw new Error('bad luck');
-        },
-        { concurrency: 50 },
-      );
+      const work = (deliveries: Delivery[], worker: BatchWorker): void => {
+        for (const delivery of deliveries) this.work(delivery, worker);
+      };
+      await this.hub.workBatch(mailbox, work, { window: 50 });
     }
     void this.takeResults();
+  }
+
+  private work(delivery: Delivery, worker: BatchWorker): void {
+    const { ledger, random, tasks, lease } = this;
+    const { frame, start, end, attempt } = delivery;
+    const { id, payload } = tasks.read(frame, start, end);
+    lease.read(frame, delivery.lease, delivery.lease + LEASE_BYTES);
+    ledger.deliver(id, lease.delivery);
+    const text = Buffer.from(payload).toString();
+    if (text !== `do ${id}`) ledger.faults.push(`${id} carries ${text}`);
+    const settle = (): void => {
+      if (attempt === 1 && random.chance(0.05)) worker.fail(delivery, 'bad luck');
+      else worker.complete(delivery);
+    };
+    if (random.chance(0.3)) setTimeout(settle, random.below(20));
+    else settle();
   }
 
   private async takeResults(): Promise<void> {

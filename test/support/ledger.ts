@@ -57,19 +57,21 @@ export class Ledger {
     this.open--;
   }
 
-  /** A worker has got it. @param attempt 1: for the first time, as far as the broker knows. */
-  deliver(id: string, attempt: number): void {
+  /** A worker has got it. @param delivery 1: for the first time, as far as the broker knows. */
+  deliver(id: string, delivery: number): void {
     const task = this.find(id, 'delivered');
     if (task === undefined) return;
     if (task.refused) this.faults.push(`${id} was refused, and is delivered`);
     if (task.deliveries++ > 0) this.redelivered++;
     if (!this.strict(task.lane)) return;
     if (task.ended) this.faults.push(`${id} is delivered after its end was acknowledged`);
-    // One that was on its way when the broker died was delivered once, and its back-off lets others pass.
-    if (task.deliveries > 1 || attempt > 1) return;
+    // One that was on its way when the broker died was delivered before, and comes back when it can.
+    if (task.deliveries > 1 || delivery > 1) return;
     const newest = this.newest.get(task.lane);
     if (newest !== undefined && task.place < newest.place) {
-      this.faults.push(`${id}, number ${task.place} of ${task.lane}, was overtaken by number ${newest.place}`);
+      this.faults.push(
+        `${id}, number ${task.place} of ${task.lane}, was overtaken by number ${newest.place}`,
+      );
     } else this.newest.set(task.lane, task);
   }
 
