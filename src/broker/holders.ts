@@ -131,6 +131,15 @@ export class Holders {
     return [...logged, ...new Set(this.journal.pendingLeases(session).filter(coming))];
   }
 
+  /**
+   * Whether the session holds the task under that lease. A delivery that the log had not heard of when the
+   * broker died has the number of the next one, so the epoch counts, too, once the holder's is known.
+   */
+  isHolder(slot: number, session: string, { delivery, epoch }: LeaseName): boolean {
+    if (this.delivery(slot) !== delivery || this.holderOf(slot) !== session) return false;
+    return !this.sink(slot) || epoch === (this.tokens.get(slot)?.epoch ?? this.epoch);
+  }
+
   /** The session that holds the task now, or ''. */
   holderOf(slot: number): string {
     const consumer = this.consumer(slot);

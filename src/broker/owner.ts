@@ -372,10 +372,7 @@ export class Owner implements Applied {
     for (const lease of leases) {
       const slot = this.state.find(lease.order, lease.tag, lease.slot);
       if (slot === NONE || this.holds.decided[slot]! >= Decided.returning) stale.push(lease);
-      else if (
-        this.holders.delivery(slot) === lease.delivery &&
-        this.holders.holderOf(slot) === sink.session
-      ) {
+      else if (this.holders.isHolder(slot, sink.session, lease)) {
         listed.add(slot);
         this.holders.keep(slot, sink, lease);
       } else if (
@@ -427,9 +424,8 @@ export class Owner implements Applied {
     const slot = this.open(lease);
     if (lease.delivery > this.holders.issued(slot)) throw tooLate();
     const consumer = this.holders.consumer(slot);
-    const holder = consumer ? consumer.session : this.holders.holderOf(slot);
     const executor = consumer ? consumer.spec.agent : '';
-    const current = holder === session && lease.delivery === this.holders.delivery(slot);
+    const current = this.holders.isHolder(slot, session, lease);
     if (this.state.tasks.kind[slot] === Kind.task) {
       const type = this.metricsOf(slot);
       type.completed.add();
@@ -504,9 +500,7 @@ export class Owner implements Applied {
   /** The slot of a lease that this session holds; throws if it does not. */
   held(lease: Lease, session: string): number {
     const slot = this.open(lease);
-    const { holders } = this;
-    const current = holders.isHeld(slot) && holders.delivery(slot) === lease.delivery;
-    if (!current || holders.holderOf(slot) !== session) throw tooLate();
+    if (!this.holders.isHeld(slot) || !this.holders.isHolder(slot, session, lease)) throw tooLate();
     return slot;
   }
 
