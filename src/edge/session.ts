@@ -140,6 +140,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.transport = transport;
     this.writable = true;
     this.greeted = false;
+    this.listAskedAt = 0;
     this.heardAt = options.clock.now();
     this.incarnation = hello.incarnation;
     broker.sessions.connect(this);
@@ -170,6 +171,11 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       for (const consumer of consumers) owner.resume(consumer);
     }
     this.schedule();
+  }
+
+  /** Whether that is its connection; a former one may still have something to say. */
+  isOn(transport: Transport): boolean {
+    return this.transport === transport;
   }
 
   /** The connection is gone; the session may come back. */
@@ -391,7 +397,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   heartbeat({ inFlight, hash }: Heartbeat): void {
-    if (this.held.disagrees(inFlight, hash)) {
+    // One question at a time: the answer to a former one knows nothing of what was delivered since.
+    if (this.held.disagrees(inFlight, hash) && this.listAskedAt === 0) {
       this.listAskedAt = this.options.clock.now();
       this.out.control({ listInFlight: true });
     }

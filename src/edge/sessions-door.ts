@@ -48,6 +48,7 @@ export class SessionsDoor {
       receive: (frame) => {
         try {
           session ??= this.open(frame, transport);
+          if (!session.isOn(transport)) return;
           session.heard(clock.now());
           reader.read(frame, session);
         } catch (error) {
