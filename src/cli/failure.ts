@@ -1,8 +1,8 @@
 import { CommanderError } from 'commander';
-import pc from 'picocolors';
 import { TaskFailedError } from '../client/failures.ts';
 import { ERRORS, HubError } from '../std/errors.ts';
 import type { Screen } from './terminal.ts';
+import { colorsOf } from './terminal.ts';
 
 /** The command has done what it was asked for, and the outcome is bad: exit code 3. */
 export class BadOutcome extends Error {}
@@ -35,9 +35,10 @@ export function report(
   if (message === '') return;
   if (json) screen.write(`${JSON.stringify({ error: { ...facts(error), message } })}\n`);
   else {
-    screen.write(`${pc.red('error:')} ${message}\n`);
+    const { red, dim } = colorsOf(screen);
+    screen.write(`${red('error:')} ${message}\n`);
     const hint = hintOf(error);
-    if (hint !== '') screen.write(`${pc.dim('hint:')} ${hint}\n`);
+    if (hint !== '') screen.write(`${dim('hint:')} ${hint}\n`);
   }
   if (debug && error instanceof Error) screen.write(`${stackOf(error)}\n`);
 }

@@ -1,16 +1,14 @@
 import { pino, stdSerializers, stdTimeFunctions } from 'pino';
-import pc from 'picocolors';
 import type { Config } from '../config/schema.ts';
 import type { Logger } from '../std/logger.ts';
-import type { Screen } from './terminal.ts';
+import type { Colors, Screen } from './terminal.ts';
+import { colorsOf } from './terminal.ts';
 
-const LEVELS: Readonly<Record<string, string>> = {
-  10: pc.dim('trace'),
-  20: pc.dim('debug'),
-  30: pc.green(' info'),
-  40: pc.yellow(' warn'),
-  50: pc.red('error'),
-  60: pc.red('fatal'),
+const LEVELS: Readonly<Record<string, readonly [color: 'dim' | 'green' | 'yellow' | 'red', name: string]>> = {
+  20: ['dim', 'debug'],
+  30: ['green', ' info'],
+  40: ['yellow', ' warn'],
+  50: ['red', 'error'],
 };
 
 /** What every line says, which people know already. */
@@ -25,15 +23,17 @@ export function createLogger({ log, service }: Pick<Config, 'log' | 'service'>, 
     timestamp: stdTimeFunctions.isoTime,
     serializers: { error: stdSerializers.err },
   };
-  return pino(options, { write: (line: string) => screen.write(pretty ? prettyLine(line) : line) });
+  const colors = colorsOf(screen);
+  return pino(options, { write: (line: string) => screen.write(pretty ? prettyLine(line, colors) : line) });
 }
 
-function prettyLine(line: string): string {
+function prettyLine(line: string, colors: Colors): string {
   const event = JSON.parse(line) as Record<string, unknown>;
   const time = String(event['time']).slice(11, 23);
   const fields = Object.entries(event).filter(([name]) => !COMMON.has(name));
-  const shown = fields.map(([name, value]) => pc.dim(`${name}=${text(value)}`));
-  return `${[pc.dim(time), LEVELS[String(event['level'])], event['msg'], ...shown].join(' ')}\n`;
+  const shown = fields.map(([name, value]) => colors.dim(`${name}=${text(value)}`));
+  const [color, level] = LEVELS[String(event['level'])] ?? ['red', 'fatal'];
+  return `${[colors.dim(time), colors[color](level), event['msg'], ...shown].join(' ')}\n`;
 }
 
 function text(value: unknown): string {

@@ -1,6 +1,6 @@
 import Table from 'cli-table3';
-import pc from 'picocolors';
-import type { Screen } from './terminal.ts';
+import type { Colors, Screen } from './terminal.ts';
+import { colorsOf } from './terminal.ts';
 
 /** One column of a table. */
 export interface Column<T> {
@@ -20,17 +20,19 @@ export class Output {
   private readonly stream: Screen;
   /** Whether a program reads it. */
   readonly json: boolean;
+  readonly colors: Colors;
 
   constructor(stream: Screen, json: boolean) {
     this.stream = stream;
     this.json = json;
+    this.colors = colorsOf(stream);
   }
 
   /** Many of a kind: a table, or one JSON array. `none` is what people read instead of an empty table. */
   list<T extends object>(items: readonly T[], columns: readonly Column<T>[], none: string): void {
     if (this.json) this.document(items);
     else if (items.length === 0) this.say(none);
-    else this.say(table(items, columns));
+    else this.say(this.table(items, columns));
   }
 
   /** One thing: a line for each of its facts, or one JSON object. Facts that are empty are left out. */
@@ -38,7 +40,23 @@ export class Output {
     if (this.json) return this.document(value);
     const rows = Object.entries(facts).filter(([, fact]) => fact !== undefined && fact !== '');
     const width = Math.max(...rows.map(([name]) => name.length));
-    for (const [name, fact] of rows) this.say(`${pc.dim(name.padEnd(width))}  ${fact}`);
+    for (const [name, fact] of rows)
+      this.say(`${this.colors.dim(name.padEnd(width))}  ${printable(String(fact))}`);
+  }
+
+  /** A table without lines, so that it can be cut, searched and pasted. */
+  table<T>(items: readonly T[], columns: readonly Column<T>[]): string {
+    const grid = new Table({
+      head: columns.map(({ head }) => this.colors.dim(head)),
+      colAligns: columns.map(({ right }) => (right === true ? 'right' : 'left')),
+      chars: NO_LINES,
+      style: { 'padding-left': 0, 'padding-right': 2, head: [], border: [], compact: true },
+    });
+    for (const item of items) {
+      grid.push(columns.map(({ value }) => printable(String(value(item))).replaceAll('\n', ' ')));
+    }
+    const lines = grid.toString().split('\n');
+    return lines.map((line) => line.trimEnd()).join('\n');
   }
 
   /** One of an unknown number of events: a line of text, or a line of JSON. */
@@ -62,22 +80,6 @@ export class Output {
   }
 }
 
-/** A table without lines, so that it can be cut, searched and pasted. */
-export function table<T>(items: readonly T[], columns: readonly Column<T>[]): string {
-  const grid = new Table({
-    head: columns.map(({ head }) => pc.dim(head)),
-    colAligns: columns.map(({ right }) => (right === true ? 'right' : 'left')),
-    chars: NO_LINES,
-    style: { 'padding-left': 0, 'padding-right': 2, head: [], border: [], compact: true },
-  });
-  for (const item of items) grid.push(columns.map(({ value }) => oneLine(String(value(item)))));
-  return grid
-    .toString()
-    .split('\n')
-    .map((line) => line.trimEnd())
-    .join('\n');
-}
-
 const NO_LINES = {
   top: '',
   'top-mid': '',
@@ -96,8 +98,8 @@ const NO_LINES = {
   middle: '',
 } as const;
 
-/** What others have written must neither break the table nor command the terminal. */
-function oneLine(text: string): string {
+/** What others have written must not command the terminal. */
+function printable(text: string): string {
   // eslint-disable-next-line no-control-regex
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ');
+  return text.replaceAll(/[\u0000-\u0009\u000b-\u001f\u007f-\u009f]+/g, ' ');
 }

@@ -1,7 +1,16 @@
 import type { Readable, Writable } from 'node:stream';
+import pc from 'picocolors';
 
 /** Where text is written, and whether somebody looks at it. */
 export type Screen = Writable & { readonly isTTY?: boolean; readonly columns?: number };
+
+/** How text is coloured there: not at all unless somebody looks at it and has not said NO_COLOR. */
+export function colorsOf(screen: Screen): Colors {
+  return pc.createColors(screen.isTTY === true && pc.isColorSupported);
+}
+
+/** Ways to colour text. */
+export type Colors = ReturnType<typeof pc.createColors>;
 
 /** What surrounds a command: its streams, its environment, its signals. */
 export interface Terminal {

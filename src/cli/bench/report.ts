@@ -1,8 +1,8 @@
-import pc from 'picocolors';
 import { durabilityName } from '../../client/messages.ts';
 import type { DescribeClusterResponse } from '../../wire/gen/agenthub/v1/broker_pb.ts';
 import { bytes, count, milliseconds, rate } from '../format.ts';
-import { figures, table } from '../output.ts';
+import type { Output } from '../output.ts';
+import { figures } from '../output.ts';
 import type { LedgerSums } from './ledger.ts';
 import type { Load } from './load.ts';
 import type { BenchPlan } from './plan.ts';
@@ -40,7 +40,8 @@ export function reportView({ plan, cluster, load, timings }: BenchOutcome): obje
 }
 
 /** For people. */
-export function reportText({ plan, cluster, load, timings }: BenchOutcome): string {
+export function reportText({ plan, cluster, load, timings }: BenchOutcome, output: Output): string {
+  const { bold, dim, green, red } = output.colors;
   const sums = load.ledger.sums();
   const { ack, delivered, completed } = timings.percentiles();
   const rows = [
@@ -55,9 +56,9 @@ export function reportText({ plan, cluster, load, timings }: BenchOutcome): stri
       `${plan.sessions} sessions, ${bytes(plan.payloadBytes)} payload, batches of ${plan.batch} at most; ` +
       `log: ${cluster.log}, ${durabilityName(cluster.durability)}`,
     '',
-    `${pc.bold(`${rate(perSecond(load, timings))} tasks/s`)} ended in ${timings.seconds.toFixed(1)} s`,
+    `${bold(`${rate(perSecond(load, timings))} tasks/s`)} ended in ${timings.seconds.toFixed(1)} s`,
     '',
-    table(rows, [
+    output.table(rows, [
       { head: 'LATENCY (ms)', value: ({ name }) => name },
       figures('P50', ({ p50 }) => milliseconds(p50)),
       figures('P90', ({ p90 }) => milliseconds(p90)),
@@ -68,9 +69,9 @@ export function reportText({ plan, cluster, load, timings }: BenchOutcome): stri
     ]),
     '',
     Object.entries(sums)
-      .map(([name, value]) => `${pc.dim(name)} ${count(value as number)}`)
+      .map(([name, value]) => `${dim(name)} ${count(value as number)}`)
       .join('   '),
-    verdict === '' ? pc.green('Nothing lost, doubled or out of order.') : pc.red(verdict),
+    verdict === '' ? green('Nothing lost, doubled or out of order.') : red(verdict),
   ].join('\n');
 }
 

@@ -31,7 +31,7 @@ export async function runBench(cli: Cli, command: Command, plan: BenchPlan): Pro
     const cluster = await broker.call(Broker.method.describeCluster, {});
     const outcome = { plan, cluster, load, timings };
     if (output.json) output.document(reportView(outcome));
-    else output.say(reportText(outcome));
+    else output.say(reportText(outcome, output));
     const verdict = verdictOf(load.ledger.sums());
     if (verdict !== '') throw new BadOutcome(verdict);
   } finally {

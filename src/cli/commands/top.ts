@@ -1,5 +1,4 @@
 import type { Command } from 'commander';
-import pc from 'picocolors';
 import { durabilityName } from '../../client/messages.ts';
 import type { StatsResponse } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
@@ -7,7 +6,8 @@ import type { Caller } from '../caller.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, milliseconds, percent, rate, span } from '../format.ts';
 import { durationOption, examples } from '../options.ts';
-import { figures, table } from '../output.ts';
+import type { Output } from '../output.ts';
+import { figures } from '../output.ts';
 import { plain } from '../views.ts';
 import type { MailboxRow } from './mailboxes.ts';
 import { listMailboxes, MAILBOX_COLUMNS } from './mailboxes.ts';
@@ -49,7 +49,8 @@ async function top(cli: Cli, command: Command, { once = false, interval }: Flags
   do {
     const [stats, mailboxes] = await Promise.all([broker.call(Admin.method.stats, {}), fullest(broker)]);
     if (output.json) output.event(statsView(stats), '');
-    else output.say(`${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(stats, mailboxes)}`);
+    else
+      output.say(`${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(output, stats, mailboxes)}`);
     if (!once) await pause(cli, interval, signal);
   } while (!once && !signal.aborted);
 }
@@ -76,15 +77,18 @@ function pause(cli: Cli, ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function screenOf(stats: StatsResponse, mailboxes: readonly MailboxRow[]): string {
+function screenOf(output: Output, stats: StatsResponse, mailboxes: readonly MailboxRow[]): string {
   const { routing, processing, endToEnd, append } = stats;
   const measured = { routing, processing, 'end to end': endToEnd, append };
   const latencies = Object.entries(measured).flatMap(([name, latency]) =>
     latency ? [{ name, latency }] : [],
   );
-  const state = stats.draining ? pc.yellow('draining') : 'serving';
+  const { bold, dim, yellow } = output.colors;
+  const line = (name: string, facts: readonly (readonly [name: string, value: string])[]): string =>
+    `${dim(name.padEnd(9))} ${facts.map(([fact, value]) => `${dim(fact)} ${value}`).join('   ')}`;
+  const state = stats.draining ? yellow('draining') : 'serving';
   return [
-    `${pc.bold(stats.broker)}  ${stats.version}  up ${span(stats.uptimeSeconds * 1000)}  ${durabilityName(stats.durability)}  ${state}`,
+    `${bold(stats.broker)}  ${stats.version}  up ${span(stats.uptimeSeconds * 1000)}  ${durabilityName(stats.durability)}  ${state}`,
     '',
     line('a second', [
       ['tasks', rate(stats.tasksPerSecond)],
@@ -114,7 +118,7 @@ function screenOf(stats: StatsResponse, mailboxes: readonly MailboxRow[]): strin
       ['load', percent(stats.load)],
     ]),
     '',
-    table(latencies, [
+    output.table(latencies, [
       { head: 'LATENCY (ms)', value: ({ name }) => name },
       figures('P50', ({ latency }) => milliseconds(latency.p50)),
       figures('P90', ({ latency }) => milliseconds(latency.p90)),
@@ -122,12 +126,8 @@ function screenOf(stats: StatsResponse, mailboxes: readonly MailboxRow[]): strin
       figures('MAX', ({ latency }) => milliseconds(latency.max)),
       figures('COUNT', ({ latency }) => count(Number(latency.count))),
     ]),
-    ...(mailboxes.length === 0 ? [] : ['', table(mailboxes, MAILBOX_COLUMNS)]),
+    ...(mailboxes.length === 0 ? [] : ['', output.table(mailboxes, MAILBOX_COLUMNS)]),
   ].join('\n');
-}
-
-function line(name: string, facts: readonly (readonly [name: string, value: string])[]): string {
-  return `${pc.dim(name.padEnd(9))} ${facts.map(([fact, value]) => `${pc.dim(fact)} ${value}`).join('   ')}`;
 }
 
 /** What a broker counts, for programs. */

@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { bytes, milliseconds, rate, span } from '../../../src/cli/format.ts';
-import { table } from '../../../src/cli/output.ts';
+import { PassThrough } from 'node:stream';
+import { Output } from '../../../src/cli/output.ts';
 
 test.each([
   [0, '0 B'],
@@ -28,6 +29,7 @@ test('figures keep the digits that count', () => {
 });
 
 test('what others have written can neither break a table nor command the terminal', () => {
-  const text = table([{ name: 'a\nb\u001b[2Jc' }], [{ head: 'NAME', value: ({ name }) => name }]);
+  const output = new Output(new PassThrough(), false);
+  const text = output.table([{ name: 'a\nb\u001b[2Jc' }], [{ head: 'NAME', value: ({ name }) => name }]);
   expect(text).toContain('a b [2Jc');
 });
