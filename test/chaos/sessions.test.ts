@@ -38,7 +38,7 @@ beforeAll(async () => {
     delivery: { maxAttempts: 1 },
     retention: { deadPerMailbox: 0 },
   };
-  child = fork(`${import.meta.dirname}/broker-process.ts`, [JSON.stringify(config)], {
+  child = fork(`${import.meta.dirname}/broker/main.ts`, [JSON.stringify(config)], {
     execArgv: ['--expose-gc'],
   });
   const [{ grpcPort }] = (await once(child, 'message')) as [{ grpcPort: number }];

@@ -3,9 +3,9 @@
  * memory it holds after a garbage collection. Runs with --expose-gc and a channel to its parent; its
  * argument is the configuration.
  */
-import { configSchema } from '../../src/config/schema.ts';
-import { startEmbedded } from '../../src/embedded.ts';
-import { silent } from '../../src/std/logger.ts';
+import { configSchema } from '../../../src/config/schema.ts';
+import { startEmbedded } from '../../../src/embedded.ts';
+import { silent } from '../../../src/std/logger.ts';
 
 const config = configSchema(8 * 2 ** 30).parse(JSON.parse(process.argv[2] ?? '{}'));
 const { broker, grpcPort } = await startEmbedded(config, silent);
