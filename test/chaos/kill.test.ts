@@ -16,7 +16,14 @@ const SHARED = 'type:chaos';
 const dir = mkdtempSync(join(tmpdir(), 'agenthub-kill-'));
 const random = new SeededRandom(SEED);
 
-afterAll(() => rmSync(dir, { recursive: true, force: true }));
+let broker: ServeProcess;
+let crews: readonly Crew[] = [];
+
+afterAll(async () => {
+  await broker.end('SIGKILL');
+  await Promise.all(crews.map((crew) => crew.close()));
+  rmSync(dir, { recursive: true, force: true });
+});
 
 /** A broker on the same folder and port as the ones before. */
 function serve(port = '0'): ServeProcess {
@@ -35,9 +42,9 @@ test(
   `a broker that is killed ${MOMENTS} times under load loses nothing that it has acknowledged (SEED=${SEED})`,
   async () => {
     const ledger = new Ledger((lane) => !lane.startsWith(SHARED));
-    let broker = await serve().ready();
+    broker = await serve().ready();
     const port = broker.grpc.split(':')[1]!;
-    const crews = await Promise.all(
+    crews = await Promise.all(
       ['ann', 'ben'].map((name) => Crew.start(name, broker.grpc, SHARED, ledger, random)),
     );
     for (let moment = 0; moment < MOMENTS; moment++) {
@@ -61,7 +68,6 @@ test(
     // Else nothing was at stake.
     expect(ledger.acknowledged).toBeGreaterThan(MOMENTS * 20);
     expect(ledger.redelivered).toBeGreaterThan(0);
-    await Promise.all(crews.map((crew) => crew.close()));
     expect((await broker.end('SIGTERM')).code).toBe(0);
   },
   60_000 + MOMENTS * 10_000,

@@ -60,7 +60,8 @@ export class Crew {
   }
 
   close(): Promise<void> {
-    return this.hub.close({ graceMs: 1_000 });
+    this.publishing = false;
+    return this.hub.close({ graceMs: 0 });
   }
 
   private async attach(): Promise<void> {
