@@ -72,7 +72,7 @@ export class SimStorage implements Storage {
     this.#failures.length = 0;
     for (const file of this.#files.values()) {
       for (const change of file.running) {
-        const part = this.#part(change);
+        const part = this.#part(file, change);
         if (part !== undefined) this.#apply(file, part);
       }
       file.running.clear();
@@ -99,7 +99,7 @@ export class SimStorage implements Storage {
         const count = this.#random.below(changes.length + 1);
         for (const change of changes.slice(0, count)) this.#apply(file, change);
         const torn = changes[count];
-        const part = torn === undefined ? undefined : this.#part(torn);
+        const part = torn === undefined ? undefined : this.#part(file, torn);
         if (part !== undefined) this.#apply(file, part);
       }
       file.synced = file.content;
@@ -230,7 +230,7 @@ export class SimStorage implements Storage {
         file.running.add(change);
         this.#run('write', (error) => {
           file.running.delete(change);
-          const part = error === undefined ? change : this.#part(change);
+          const part = error === undefined ? change : this.#part(file, change);
           if (part !== undefined) this.#apply(file, part);
           if (error === undefined && lack === 0 && durable) this.#settle(file, [change]);
           done(error ?? (lack > 0 ? failure('ENOSPC') : undefined));
@@ -292,13 +292,19 @@ export class SimStorage implements Storage {
     file.unsynced = file.unsynced.filter((change) => !changes.includes(change));
   }
 
-  /** Some beginning of a change, perhaps with rubbish behind it. */
-  #part(change: Change): Change | undefined {
+  /**
+   * Some beginning of a change, perhaps with rubbish behind it. But a sector that is written over holds
+   * what it held or what was to be written: disks promise as much.
+   */
+  #part(file: SimFile, change: Change): Change | undefined {
     if ('size' in change) return this.#random.chance(0.5) ? change : undefined;
     const { position, bytes } = change;
     const length = this.#random.below(bytes.length + 1);
     const part = Buffer.from(bytes.subarray(0, Math.min(bytes.length, length + SECTOR)));
-    if (this.#random.chance(0.5)) return { position, bytes: part.subarray(0, length) };
+    const over = file.content.subarray(position + length, position + part.length);
+    if (this.#random.chance(0.5) || over.some((byte) => byte !== 0)) {
+      return { position, bytes: part.subarray(0, length) };
+    }
     for (let at = length; at < part.length; at++) part[at] = this.#random.below(256);
     return { position, bytes: part };
   }

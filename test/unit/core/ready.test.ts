@@ -46,8 +46,8 @@ describe('the next task of a mailbox', () => {
     const shard = new Shard();
     const [first, second, third] = [shard.arrive(), shard.arrive(), shard.arrive()];
     expect([shard.take(), shard.take()]).toEqual([first, second]);
-    shard.ready.add(second!);
-    shard.ready.add(first!);
+    shard.ready.add(second);
+    shard.ready.add(first);
     expect(shard.takeAll()).toEqual([first, second, third]);
   });
 

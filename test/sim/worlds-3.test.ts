@@ -1,0 +1,3 @@
+import { simulate } from '../support/sim/seeds.ts';
+
+simulate(3, 4);

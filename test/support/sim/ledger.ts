@@ -1,0 +1,834 @@
+import { Outcome } from '../../../src/core/shard-state.ts';
+import type { Clock } from '../../../src/std/clock.ts';
+import { TaskState } from '../../../src/wire/gen/agenthub/v1/broker_pb.ts';
+import { CancelOutcome } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
+import type { Refusal, ServerFrame, Welcome } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
+import type { Result } from '../../../src/wire/gen/agenthub/v1/task_pb.ts';
+import type { TaskFields } from '../../../src/wire/task.ts';
+import type { Observer, SimConnection } from './connection.ts';
+import type { ClientFrame, Delivered, Event, Saying, Settling } from './frames.ts';
+import { leaseName, leaseText } from './frames.ts';
+
+/** A broken promise. */
+export class Broken extends Error {
+  override readonly name = 'Broken';
+}
+
+export interface LedgerOptions {
+  readonly clock: Clock;
+  readonly maxAttempts: number;
+  readonly backoffInitialMs: number;
+  readonly backoffMaxMs: number;
+  /** A task, result or dead letter may vanish because its time was up. */
+  readonly shortRetention: boolean;
+  /** The `agenthub.v1.Durability` that acks must name. */
+  readonly durability: number;
+  readonly trace: (line: () => string) => void;
+}
+
+/** A result of a task, by its name in the log. */
+interface SeenResult {
+  readonly outcome: number;
+  readonly finishedAtMs: bigint;
+  received: boolean;
+}
+
+/** What is known of one task from outside: what was asked of the broker, and what it has said. */
+export class Story {
+  readonly fields: TaskFields;
+  /** A broadcast's copy for one mailbox. */
+  readonly copy: boolean;
+  /** Batches that carried it, and those that told its publisher for certain that it was refused. */
+  tries = 0;
+  refusals = 0;
+  /** When it was heard first. */
+  heardAt = Infinity;
+  /** Where it was heard and is not answered yet: session and batch. */
+  readonly open = new Set<string>();
+  /** Its publisher has an ack, or the broker has written one. */
+  acked = false;
+  /** When it was acknowledged first. */
+  ackedAt = Infinity;
+  /** Its one name in the log. */
+  name = '';
+  deliveries = 0;
+  /** Failures that count, accepted by the broker, since it was last revived. */
+  failures = 0;
+  /** It can't be due again before. */
+  notBefore = 0;
+  /** Answers that workers have given. */
+  readonly answers = new Set<string>();
+  completed = false;
+  rejected = false;
+  cancelAsked = false;
+  cancelled = false;
+  purgeAsked = false;
+  revivals = 0;
+  revivedAt = -Infinity;
+  /** A copy went to a listener, which may have ended it. */
+  copied = false;
+  /** Broadcasts: mailboxes that must get a copy. */
+  reaches: readonly string[] = [];
+  readonly results = new Map<string, SeenResult>();
+
+  constructor(fields: TaskFields, copy: boolean) {
+    this.fields = fields;
+    this.copy = copy;
+  }
+
+  get id(): string {
+    return this.fields.id;
+  }
+
+  /** All who tried to publish it were told that it was refused. */
+  get refused(): boolean {
+    return this.tries > 0 && this.refusals === this.tries;
+  }
+}
+
+/** A lease in the hands of a session. */
+interface Holding {
+  readonly lease: string;
+  readonly session: string;
+  readonly mailbox: string;
+  /** Whose credit it takes; 0: nobody's, its attachment has gone. */
+  attachment: number;
+  readonly since: number;
+  /** Its connection, while the broker has no reason to doubt it. */
+  connection: SimConnection | undefined;
+  /** When the holder has listed it last. */
+  listedAt: number;
+}
+
+/** What a session has subscribed to. */
+interface Attached {
+  readonly listener: boolean;
+  window: number;
+  /** The window before, which counts for what was decided in the same moment. */
+  former: number;
+  changedAt: number;
+  readonly since: number;
+}
+
+/** A session as the broker has heard it. */
+interface Known {
+  readonly attachments: Map<number, Attached>;
+  /** By attachment, also those that are gone. */
+  readonly mailboxes: Map<number, string>;
+  /** Batches of settlements, and when each was heard first. */
+  readonly settles: Map<number, { readonly items: readonly Settling[]; readonly at: number }>;
+  readonly publishes: Map<number, readonly string[]>;
+  readonly cancels: Map<number, { story: Story; acked: boolean }>;
+  listAskedAt: number;
+  incarnation: number;
+  connection: SimConnection | undefined;
+}
+
+/**
+ * Watches what passes between the broker and all its clients, at the broker's end, and holds it
+ * against what was promised. It knows nothing of how the broker works.
+ */
+export class Ledger implements Observer {
+  readonly stories = new Map<string, Story>();
+  private readonly byNonce = new Map<string, Story>();
+  private readonly options: LedgerOptions;
+  private readonly sessions = new Map<string, Known>();
+  private readonly hellos = new Map<SimConnection, readonly Saying[]>();
+  /** Who holds what, by the name of the task. */
+  private readonly holdings = new Map<string, Holding>();
+  /** Names of tasks and results that were completed. */
+  private readonly done = new Set<string>();
+  /** Attachments that have got something in this frame. */
+  private readonly crediting = new Set<number>();
+  /** All leases that the broker has ever given away. */
+  private readonly issued = new Set<string>();
+  /** Stories of tasks by their names in the log, and of what results tell of by theirs. */
+  private readonly named = new Map<string, Story>();
+  /** First deliveries of each mailbox and priority: the last before this moment, and now, by session. */
+  private readonly firsts = new Map<
+    string,
+    { before: number; at: number; readonly last: Map<string, number> }
+  >();
+  /** Mailboxes in which a task may be passed over for one behind it. */
+  readonly unordered = new Set<string>();
+  /** What went wrong first, also if somebody has caught it. */
+  broken: Error | undefined;
+  readonly counts = new Map<string, number>();
+
+  constructor(options: LedgerOptions) {
+    this.options = options;
+  }
+
+  // ── What publishers mean ─────────────────────────────────────────────────────────────────────
+
+  /** A publisher is about to send this. */
+  tries(fields: TaskFields, nonce: string): void {
+    const key = keyOf(fields.to, fields.id === '' ? `?${nonce}` : fields.id);
+    let story = this.stories.get(key);
+    if (!story) this.stories.set(key, (story = new Story(fields, false)));
+    this.byNonce.set(nonce, story);
+    story.tries++;
+  }
+
+  story(nonce: string): Story {
+    return must(this.byNonce.get(nonce), 'a task that nobody has published');
+  }
+
+  /** A publisher has got the answer to the batch in which it sent this. */
+  answered(nonce: string, refusal: Refusal | undefined): void {
+    const story = this.story(nonce);
+    if (refusal) {
+      if (isDefinite(refusal)) story.refusals++;
+    } else this.acknowledged(story);
+  }
+
+  private acknowledged(story: Story): void {
+    if (!story.acked) story.ackedAt = this.options.clock.now();
+    story.acked = true;
+    this.count('acked');
+  }
+
+  // ── What the broker hears ────────────────────────────────────────────────────────────────────
+
+  opened(connection: SimConnection): void {
+    this.hellos.set(connection, []);
+  }
+
+  heard(connection: SimConnection, frame: ClientFrame): void {
+    this.guard(() => this.hear(connection, frame));
+  }
+
+  said(connection: SimConnection, events: readonly Event[]): void {
+    this.guard(() => this.say(connection, events));
+  }
+
+  /** The broker answers errors; one of the ledger's must not be lost like that. */
+  private guard(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.broken ??= error as Error;
+      throw error;
+    }
+  }
+
+  private hear(connection: SimConnection, frame: ClientFrame): void {
+    const { trace } = this.options;
+    trace(() => `${connection.client} → ${frame.says.map(describe).join(', ')}`);
+    const first = this.hellos.get(connection);
+    if (connection.session === '' && first) {
+      // Its session is known when the broker says welcome.
+      this.hellos.set(connection, [...first, ...frame.says]);
+      return;
+    }
+    const known = this.sessions.get(connection.session);
+    if (known) for (const saying of frame.says) this.take(connection.session, known, saying);
+  }
+
+  private take(session: string, known: Known, saying: Saying): void {
+    switch (saying.kind) {
+      case 'attach': {
+        const { attachment, mailbox, window, listener } = saying;
+        known.mailboxes.set(attachment, mailbox);
+        if (known.attachments.has(attachment)) return;
+        known.attachments.set(attachment, {
+          listener,
+          window,
+          former: window,
+          changedAt: 0,
+          since: this.now,
+        });
+        for (const holding of listener ? [] : this.holdings.values()) {
+          if (holding.session === session && holding.attachment === 0 && holding.mailbox === mailbox)
+            holding.attachment = attachment;
+        }
+        return;
+      }
+      case 'detach':
+        known.attachments.delete(saying.attachment);
+        for (const holding of this.holdings.values()) {
+          if (holding.session === session && holding.attachment === saying.attachment) holding.attachment = 0;
+        }
+        return;
+      case 'window': {
+        const attachment = known.attachments.get(saying.attachment);
+        if (!attachment) return;
+        attachment.former = attachment.window;
+        attachment.window = saying.window;
+        attachment.changedAt = this.now;
+        return;
+      }
+      case 'publish':
+        known.publishes.set(saying.batch, saying.nonces);
+        for (const nonce of saying.nonces) {
+          const story = this.story(nonce);
+          story.heardAt = Math.min(story.heardAt, this.now);
+          story.open.add(`${session} ${saying.batch}`);
+        }
+        return;
+      case 'settle':
+        if (!known.settles.has(saying.batch))
+          known.settles.set(saying.batch, { items: saying.items, at: this.now });
+        for (const item of saying.items) this.settling(item);
+        return;
+      case 'cancel': {
+        const story = must(this.stories.get(keyOf(saying.to, saying.id)), 'cancelled tasks are known');
+        story.cancelAsked = true;
+        known.cancels.set(saying.call, { story, acked: story.acked });
+        return;
+      }
+      case 'inFlight': {
+        const listed = new Set(saying.leases);
+        for (const [name, { session: holder, lease, since }] of this.holdings) {
+          if (holder === session && since < known.listAskedAt && !listed.has(lease))
+            this.holdings.delete(name);
+        }
+        return;
+      }
+      case 'goodbye':
+        known.attachments.clear();
+        for (const [name, holding] of this.holdings)
+          if (holding.session === session) this.holdings.delete(name);
+        return;
+      default:
+    }
+  }
+
+  private settling({ lease, verdict, text }: Settling): void {
+    const name = leaseName(lease);
+    const story = this.named.get(name);
+    if (story?.name === name && verdict === 'completed') story.answers.add(text);
+    if (story?.name === name && verdict === 'rejected') story.rejected = true;
+    const holding = this.holdings.get(name);
+    if (holding && (holding.lease === lease || verdict === 'completed')) this.holdings.delete(name);
+  }
+
+  // ── What the broker says ─────────────────────────────────────────────────────────────────────
+
+  private say(connection: SimConnection, events: readonly Event[]): void {
+    this.options.trace(() => `${connection.client} ← ${events.map(describeEvent).join(', ')}`);
+    for (const event of events) {
+      if (event.kind === 'control') this.control(connection, event.frame);
+      else if (connection.session === '') throw new Broken('the broker speaks before it says welcome');
+      else if (event.kind === 'delivery') this.delivered(connection, event.delivered);
+      else if (event.kind === 'published') {
+        const { batch, refused, durability } = event.ack;
+        if (Number(durability) !== this.options.durability)
+          throw new Broken(`an ack of durability ${durability}`);
+        refuseInternal(refused);
+        const nonces = this.known(connection).publishes.get(Number(batch));
+        if (!nonces) throw new Broken(`an ack for batch ${batch}, which was not published`);
+        nonces.forEach((nonce, index) => {
+          const story = this.story(nonce);
+          story.open.delete(`${connection.session} ${batch}`);
+          if (!refused.some((refusal) => refusal.index === index)) this.accepted(story);
+          // The broker can't know what becomes of the others.
+          else if (story.open.size > 0) story.tries++;
+        });
+      } else {
+        const { batch, refused } = event.ack;
+        refuseInternal(refused);
+        const settle = this.known(connection).settles.get(Number(batch));
+        if (!settle) throw new Broken(`an ack for settlements ${batch}, which were not said`);
+        settle.items.forEach((item, index) => {
+          if (!refused.some((refusal) => refusal.index === index)) this.settled(item, settle.at);
+        });
+      }
+    }
+    this.checkCredits(connection);
+  }
+
+  private accepted(story: Story): void {
+    // Said again, it reaches those whom it reached the first time.
+    if (story.fields.to === '*' && !story.acked) story.reaches = this.attachedAgents(story.heardAt);
+    this.acknowledged(story);
+  }
+
+  /** Mailboxes of agents that somebody has been attached to since before that time. */
+  private attachedAgents(before: number): string[] {
+    const names = new Set<string>();
+    for (const { attachments, mailboxes, connection } of this.sessions.values()) {
+      if (!connection?.open) continue;
+      for (const [number, { since }] of attachments) {
+        const mailbox = mailboxes.get(number)!;
+        if (since < before && !mailbox.includes(':')) names.add(mailbox);
+      }
+    }
+    return [...names];
+  }
+
+  private control(connection: SimConnection, frame: ServerFrame): void {
+    const { now } = this;
+    if (frame.welcome) this.welcomed(connection, frame.welcome);
+    const known = this.known(connection);
+    for (const { lease } of frame.abort) this.aborted(connection, leaseText(lease));
+    for (const { call, outcome } of frame.cancel) {
+      const cancel = must(known.cancels.get(Number(call)), 'an answer to a cancel call that was not made');
+      this.cancelAnswered(cancel, outcome);
+    }
+    for (const { attachment, refusal } of frame.attached) if (refusal) known.attachments.delete(attachment);
+    if (frame.listInFlight) known.listAskedAt = now;
+  }
+
+  private welcomed(connection: SimConnection, welcome: Welcome): void {
+    const says = must(this.hellos.get(connection), 'welcome is said once');
+    this.hellos.delete(connection);
+    const hello = must(
+      says.find((saying) => saying.kind === 'hello'),
+      'welcome answers hello',
+    );
+    connection.session = welcome.sessionId;
+    if (welcome.resumed && welcome.sessionId !== hello.sessionId)
+      throw new Broken('another session was resumed');
+    let known = this.sessions.get(welcome.sessionId);
+    if (!known) {
+      known = {
+        attachments: new Map(),
+        mailboxes: new Map(),
+        settles: new Map(),
+        publishes: new Map(),
+        cancels: new Map(),
+        listAskedAt: 0,
+        incarnation: 0,
+        connection,
+      };
+      this.sessions.set(welcome.sessionId, known);
+    }
+    if (hello.incarnation <= known.incarnation)
+      throw new Broken('an incarnation that was replaced is accepted');
+    known.incarnation = hello.incarnation;
+    known.connection = connection;
+    const listed = new Set(hello.inFlight);
+    for (const [name, holding] of this.holdings) {
+      if (holding.session !== welcome.sessionId) continue;
+      if (welcome.resumed && listed.has(holding.lease)) {
+        holding.connection = connection;
+        holding.listedAt = this.now;
+      } else this.holdings.delete(name);
+    }
+    for (const saying of says) this.take(welcome.sessionId, known, saying);
+  }
+
+  private delivered(connection: SimConnection, delivered: Delivered): void {
+    this.count(delivered.result ? 'results' : 'tasks');
+    const known = this.known(connection);
+    const attachment = known.attachments.get(delivered.attachment);
+    const mailbox = must(known.mailboxes.get(delivered.attachment), 'deliveries name an attachment');
+    const { task, result, lease, name } = delivered;
+    if (lease === '') {
+      if (attachment && !attachment.listener) throw new Broken('a worker got a copy without a lease');
+      if (task) this.storyOf(task, mailbox).copied = true;
+      if (result) this.resultSeen(result, `copy ${result.finishedAtMs}`).received = true;
+      return;
+    }
+    if (this.done.has(name)) throw new Broken(`${name} was done, and is delivered again`);
+    if (task) this.taskDelivered(this.storyOf(task, mailbox), mailbox, connection.session, delivered);
+    if (result) {
+      if (mailbox !== `reply:${result.requester}`) throw new Broken('a result for somebody else');
+      this.named.set(name, this.storyOfResult(result));
+      this.resultSeen(result, name).received = true;
+    }
+    const holding = this.holdings.get(name);
+    // What it has listed in this moment the broker may have found to be void.
+    if (holding?.connection?.open && !holding.connection.congested && holding.listedAt !== this.now) {
+      throw new Broken(
+        `${name} is given to ${connection.session} while ${holding.session} is well and holds it`,
+      );
+    }
+    this.issued.add(lease);
+    this.holdings.set(name, {
+      lease,
+      session: connection.session,
+      // A lane's results are nobody's once their attachment has gone.
+      mailbox: result ? '' : mailbox,
+      attachment: delivered.attachment,
+      since: this.now,
+      connection,
+      listedAt: 0,
+    });
+    this.crediting.add(delivered.attachment);
+  }
+
+  private taskDelivered(
+    story: Story,
+    mailbox: string,
+    session: string,
+    { name, attempt, order, delivery }: Delivered,
+  ): void {
+    const { now } = this;
+    const { maxAttempts, clock } = this.options;
+    const { fields } = story;
+    const what = `${fields.to} ${fields.id} (${name})`;
+    if (!story.copy && mailbox !== fields.to) throw new Broken(`${what} is delivered to ${mailbox}`);
+    const first = story.name === '';
+    if (!first && story.name !== name)
+      throw new Broken(`${what} was accepted twice: it was ${story.name} before`);
+    story.name = name;
+    this.named.set(name, story);
+    if (story.refused) throw new Broken(`${what} was refused, and is delivered`);
+    if (story.cancelled) throw new Broken(`${what} was cancelled, and is delivered`);
+    const revived = story.revivals > 0;
+    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived) {
+      throw new Broken(`${what} is delivered ${clock.now() - fields.deadlineMs} ms after its deadline`);
+    }
+    if (fields.notBeforeMs > now && !revived) throw new Broken(`${what} is delivered before its time`);
+    if (story.notBefore > now + 1)
+      throw new Broken(`${what} is delivered ${story.notBefore - now} ms before its back-off is over`);
+    const most = story.copy ? 1 : fields.maxAttempts || maxAttempts;
+    if (attempt > most) throw new Broken(`${what} is delivered as attempt ${attempt} of ${most}`);
+    if (attempt <= story.failures)
+      throw new Broken(`${what} has failed ${story.failures} times, and is delivered as attempt ${attempt}`);
+    if (attempt > story.deliveries + 1)
+      throw new Broken(
+        `${what} was delivered ${story.deliveries} times, and is delivered as attempt ${attempt}`,
+      );
+    story.deliveries++;
+    if (!first || delivery > 1 || revived || fields.notBeforeMs > 0 || this.unordered.has(mailbox)) return;
+    this.inOrder(what, `${mailbox} ${fields.priority || 2}`, session, order);
+  }
+
+  /** First deliveries are in order; what is decided in one moment for several sessions leaves in any. */
+  private inOrder(what: string, queue: string, session: string, order: number): void {
+    const { now } = this;
+    let firsts = this.firsts.get(queue);
+    if (!firsts) this.firsts.set(queue, (firsts = { before: -1, at: now, last: new Map() }));
+    if (firsts.at < now) {
+      firsts.before = Math.max(firsts.before, ...firsts.last.values());
+      firsts.last.clear();
+      firsts.at = now;
+    }
+    if (order < firsts.before || order < (firsts.last.get(session) ?? -1)) {
+      throw new Broken(`${what} is delivered after one that was accepted later`);
+    }
+    firsts.last.set(session, order);
+  }
+
+  /** No attachment that has just got something holds more than it wants. */
+  private checkCredits({ session }: SimConnection): void {
+    for (const attachment of this.crediting) {
+      const attached = this.sessions.get(session)?.attachments.get(attachment);
+      if (attached) this.checkCredit(session, attachment, attached);
+    }
+    this.crediting.clear();
+  }
+
+  private checkCredit(session: string, attachment: number, attached: Attached): void {
+    const window =
+      attached.changedAt === this.now ? Math.max(attached.window, attached.former) : attached.window;
+    if (window === 0) return;
+    let held = 0;
+    for (const holding of this.holdings.values()) {
+      if (holding.session === session && holding.attachment === attachment && holding.connection?.open)
+        held++;
+    }
+    if (held > window)
+      throw new Broken(
+        `attachment ${attachment} of ${session} holds ${held} tasks with a window of ${window}`,
+      );
+  }
+
+  private aborted(connection: SimConnection, lease: string): void {
+    const name = leaseName(lease);
+    const holding = this.holdings.get(name);
+    const story = this.named.get(name);
+    if (!this.issued.has(lease)) throw new Broken(`an abort of a lease that nobody was given (${name})`);
+    if (holding?.session !== connection.session) return;
+    this.holdings.delete(name);
+    const reason =
+      !holding.connection?.open ||
+      holding.listedAt === this.now ||
+      story?.name !== name ||
+      story.cancelAsked ||
+      story.fields.maxRunMs > 0 ||
+      story.answers.size > 0 ||
+      holding.lease !== lease;
+    if (!reason)
+      throw new Broken(`the lease of ${name} was taken from ${connection.session} without a reason`);
+  }
+
+  private settled({ lease, verdict, retryAfterMs }: Settling, heardAt: number): void {
+    const { backoffInitialMs, backoffMaxMs } = this.options;
+    const name = leaseName(lease);
+    const story = this.named.get(name);
+    if (verdict === 'completed') {
+      if (this.done.has(name)) throw new Broken(`${name} was completed twice`);
+      this.done.add(name);
+      this.count('completed');
+    }
+    if (!story || story.name !== name) return;
+    if (verdict === 'completed') {
+      story.completed = true;
+      if (story.cancelled) throw new Broken(`${name} was cancelled, and then completed`);
+    } else if (verdict === 'failed' && story.revivedAt < heardAt) {
+      story.failures++;
+      const least = Math.min(story.fields.backoffMs || backoffInitialMs, backoffMaxMs) / 2;
+      story.notBefore = heardAt + (retryAfterMs || least);
+    }
+  }
+
+  private cancelAnswered({ story, acked }: { story: Story; acked: boolean }, outcome: CancelOutcome): void {
+    const { fields, name } = story;
+    const what = `${fields.to} ${fields.id} (${name})`;
+    if (outcome === CancelOutcome.CANCELLED) {
+      this.count('cancelled');
+      if (story.completed) throw new Broken(`${what} was completed, and then cancelled`);
+      story.cancelled = true;
+      const holding = this.holdings.get(name);
+      if (holding?.connection?.open && !holding.connection.congested) {
+        throw new Broken(`${what} was cancelled, and ${holding.session}, which works on it, was not told`);
+      }
+    } else if (outcome === CancelOutcome.TOO_LATE) {
+      if (!this.mayHaveEnded(story)) throw new Broken(`${what} can't be cancelled, and nothing has ended it`);
+    } else if (
+      outcome === CancelOutcome.NOT_FOUND &&
+      acked &&
+      !this.options.shortRetention &&
+      !story.purgeAsked
+    ) {
+      throw new Broken(`${what} was acknowledged, and is not known`);
+    }
+  }
+
+  /** Whether something has happened that can end a task, or make a dead letter of it. */
+  mayHaveEnded(story: Story): boolean {
+    return (
+      this.mayHaveDied(story) ||
+      story.answers.size > 0 ||
+      story.cancelAsked ||
+      story.purgeAsked ||
+      story.copied
+    );
+  }
+
+  /** Whether the broker may have given up on it. */
+  mayHaveDied({ fields, rejected, deliveries, copy }: Story): boolean {
+    const { maxAttempts, shortRetention } = this.options;
+    return (
+      shortRetention ||
+      rejected ||
+      (fields.deadlineMs > 0 && fields.deadlineMs <= this.now) ||
+      deliveries >= (copy ? 1 : fields.maxAttempts || maxAttempts)
+    );
+  }
+
+  private resultSeen(result: Result, name: string): SeenResult {
+    const story = this.storyOfResult(result);
+    const { fields, results } = story;
+    const what = `the result of ${fields.to} ${fields.id}`;
+    const { outcome, finishedAtMs, payload } = result;
+    let seen = results.get(name);
+    if (seen && (seen.outcome !== Number(outcome) || seen.finishedAtMs !== finishedAtMs))
+      throw new Broken(`${what} has changed`);
+    if (!seen) results.set(name, (seen = { outcome, finishedAtMs, received: false }));
+    const finished = new Set([...results.values()].map((each) => each.finishedAtMs));
+    const distinct = [...results.keys()].filter((key) => !key.startsWith('copy')).length;
+    if (Math.max(distinct, finished.size) > 1 + story.revivals)
+      throw new Broken(`${what} was sent ${results.size} times`);
+    if (story.refused) throw new Broken(`${what} has come, and the task was refused`);
+    if (outcome === Number(Outcome.succeeded)) {
+      const text = Buffer.from(payload).toString();
+      if (!story.answers.has(text)) throw new Broken(`${what} is "${text}", which no worker has said`);
+      if (story.cancelled) throw new Broken(`${what} says that it succeeded, and it was cancelled`);
+    } else if (story.completed) {
+      if (outcome === Number(Outcome.cancelled) || story.revivals === 0) {
+        throw new Broken(`${what} says ${outcome}, and its completion was accepted`);
+      }
+    } else if (outcome === Number(Outcome.cancelled)) {
+      if (!story.cancelAsked) throw new Broken(`${what} says that it was cancelled, which nobody asked for`);
+    } else if (!this.mayHaveDied(story))
+      throw new Broken(`${what} says ${outcome}: there was no reason to give up`);
+    return seen;
+  }
+
+  // ── What happens to connections ──────────────────────────────────────────────────────────────
+
+  ended(connection: SimConnection): void {
+    this.options.trace(() => `${connection.client} ⊣`);
+    this.hellos.delete(connection);
+    for (const holding of this.holdings.values())
+      if (holding.connection === connection) holding.connection = undefined;
+  }
+
+  /** What the broker shows of a task now. */
+  looked(story: Story, state: number | undefined): void {
+    const { fields, acked, purgeAsked } = story;
+    const what = `${fields.to} ${fields.id} (${story.name})`;
+    if (state === undefined) {
+      if (acked && !purgeAsked) throw new Broken(`${what} was acknowledged, and is not known`);
+    } else if (story.refused) throw new Broken(`${what} was refused, and is there`);
+    else if (state === TaskState.DEAD) {
+      if (!this.mayHaveDied(story))
+        throw new Broken(`${what} is a dead letter, and nothing was wrong with it`);
+    } else if (state !== TaskState.QUEUED && state !== TaskState.DELAYED && state !== TaskState.RUNNING) {
+      if (!this.mayHaveEnded(story)) throw new Broken(`${what} has ended, and nothing has ended it`);
+    } else if (story.completed || story.cancelled) throw new Broken(`${what} was ended, and goes on`);
+  }
+
+  find(mailbox: string, id: string): Story {
+    const story = this.stories.get(keyOf(mailbox, id));
+    if (story) return story;
+    return this.copyOf(must(this.stories.get(keyOf('*', id)), `${mailbox} ${id} was not published`), mailbox);
+  }
+
+  /** A broadcast has reached all that were attached when it was acknowledged. */
+  closeBroadcast({ id, fields, reaches }: Story): void {
+    if (fields.deadlineMs > 0 || this.options.shortRetention) return;
+    for (const mailbox of reaches) {
+      const copy = this.stories.get(keyOf(mailbox, id));
+      if (copy?.copied || copy?.name) continue;
+      throw new Broken(`the broadcast ${id} was acknowledged, and has not reached ${mailbox}`);
+    }
+  }
+
+  /** How a task is left when all is done: everything that was promised of it must have come. */
+  close(story: Story, left: 'unknown' | 'dead' | 'ended'): void {
+    const { fields, results } = story;
+    const { shortRetention } = this.options;
+    const what = `${fields.to} ${fields.id} (${story.name})`;
+    if (left === 'unknown') {
+      if ((story.acked || story.name !== '') && !story.purgeAsked)
+        throw new Broken(`${what} was acknowledged, and is gone`);
+      return;
+    }
+    if (story.refused) throw new Broken(`${what} was refused, and is there`);
+    if (left === 'dead' && story.completed) throw new Broken(`${what} was completed, and is a dead letter`);
+    if (left === 'dead' && !this.mayHaveDied(story))
+      throw new Broken(`${what} is a dead letter, and nothing was wrong with it`);
+    if (left === 'ended' && !this.mayHaveEnded(story))
+      throw new Broken(`${what} has ended, and nothing has ended it`);
+    if (fields.requester === '' || shortRetention || story.copied || story.purgeAsked) return;
+    if (results.size === 0) throw new Broken(`${what} has ended as ${left}, and its requester was not told`);
+  }
+
+  /** The broker has died, and knows of no attachment any more. */
+  restarted(): void {
+    for (const { attachments } of this.sessions.values()) attachments.clear();
+    for (const holding of this.holdings.values()) holding.attachment = 0;
+    // What it had delivered and not written was first, and nobody knows.
+    this.firsts.clear();
+    for (const story of this.stories.values()) {
+      story.open.clear();
+      story.reaches = [];
+    }
+  }
+
+  /** Somebody puts a dead letter back into its mailbox. */
+  reviving(story: Story): void {
+    story.revivals++;
+    story.revivedAt = this.now;
+    story.failures = 0;
+    story.notBefore = 0;
+  }
+
+  /** Leases that the broker has no reason to doubt. */
+  *sound(): Generator<string> {
+    for (const [name, { connection }] of this.holdings) if (connection?.open) yield name;
+  }
+
+  // ── Details ──────────────────────────────────────────────────────────────────────────────────
+
+  private get now(): number {
+    return this.options.clock.now();
+  }
+
+  private known(connection: SimConnection): Known {
+    return must(this.sessions.get(connection.session), 'the broker says welcome first');
+  }
+
+  private storyOf(task: TaskFields, mailbox: string): Story {
+    const nonce = Buffer.from(task.payload).toString().split(' ', 1)[0]!;
+    const story = this.story(nonce);
+    if (story.fields.to !== '*') return story;
+    return this.copyOf(story, mailbox);
+  }
+
+  private copyOf(story: Story, mailbox: string): Story {
+    const key = keyOf(mailbox, story.id);
+    let copy = this.stories.get(key);
+    if (!copy) {
+      copy = new Story({ ...story.fields, to: mailbox }, true);
+      this.stories.set(key, copy);
+    }
+    return copy;
+  }
+
+  private storyOfResult({ to, taskId }: Result): Story {
+    return this.find(to, taskId);
+  }
+
+  private count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+}
+
+function keyOf(to: string, id: string): string {
+  return `${to}\n${id}`;
+}
+
+/** `value`, which must be there. */
+export function must<T>(value: T | undefined, promise: string): T {
+  if (value === undefined) throw new Broken(promise);
+  return value;
+}
+
+/** Whether the refused task is not there for certain; UNAVAILABLE says that nobody knows. */
+function isDefinite({ code }: Refusal): boolean {
+  return code !== 14;
+}
+
+/** An error that is not one of the broker's own is a mistake in it. */
+function refuseInternal(refused: readonly Refusal[]): void {
+  for (const { code, message } of refused) if (code === 13) throw new Broken(`the broker fails: ${message}`);
+}
+
+function describe(saying: Saying): string {
+  switch (saying.kind) {
+    case 'hello':
+      return `hello ${saying.sessionId} [${saying.inFlight.map(leaseName).join(' ')}]`;
+    case 'attach':
+      return `attach ${saying.attachment} ${saying.mailbox}${saying.listener ? ' as listener' : ''} (${saying.window})`;
+    case 'publish':
+      return `publish ${saying.batch} [${saying.nonces.join(' ')}]`;
+    case 'settle':
+      return `settle ${saying.batch} [${saying.items.map(({ lease, verdict }) => `${verdict} ${leaseName(lease)}`).join(', ')}]`;
+    case 'cancel':
+      return `cancel ${saying.call} ${saying.to} ${saying.id}`;
+    case 'inFlight':
+      return `in flight [${saying.leases.map(leaseName).join(' ')}]`;
+    default:
+      return saying.kind;
+  }
+}
+
+function describeEvent(event: Event): string {
+  switch (event.kind) {
+    case 'published':
+      return `published ${event.ack.batch}${event.ack.refused.map(({ index, code }) => ` -${index}:${code}`).join('')}`;
+    case 'settled':
+      return `settled ${event.ack.batch}${event.ack.refused.map(({ index, code }) => ` -${index}:${code}`).join('')}`;
+    case 'delivery': {
+      const { name, delivery, attempt, task, result, attachment } = event.delivered;
+      const what = task
+        ? `${task.to} ${task.id} ${Buffer.from(task.payload).toString().split(' ', 1)[0]!}`
+        : `result of ${result!.to} ${result!.taskId} (${result!.outcome})`;
+      return `deliver ${what} to ${attachment}: ${name} delivery ${delivery} attempt ${attempt}`;
+    }
+    case 'control': {
+      const { frame } = event;
+      const parts: string[] = [];
+      if (frame.welcome)
+        parts.push(`welcome ${frame.welcome.sessionId}${frame.welcome.resumed ? ' again' : ''}`);
+      for (const { lease, reason } of frame.abort)
+        parts.push(`abort ${leaseName(leaseText(lease))}: ${reason}`);
+      for (const { call, outcome } of frame.cancel) parts.push(`cancel ${call}: ${outcome}`);
+      if (frame.heartbeat) parts.push(`heartbeat ${frame.heartbeat.inFlight}`);
+      if (frame.listInFlight) parts.push('list');
+      if (frame.goAway) parts.push('go away');
+      if (frame.attached.length > 0)
+        parts.push(
+          `attached ${frame.attached.map(({ attachment, refusal }) => `${attachment}${refusal ? '!' : ''}`).join(' ')}`,
+        );
+      return parts.join(' & ');
+    }
+  }
+}
