@@ -680,6 +680,8 @@ export type Window = Message<"agenthub.v1.Window"> & {
   attachment: number;
 
   /**
+   * 0: adaptive.
+   *
    * @generated from field: uint32 window = 2;
    */
   window: number;
