@@ -90,8 +90,8 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private scheduled = false;
   private readonly attachments: Attachments;
   private readonly starving = new Set<Consumer>();
-  /** Batches that were published and not answered yet. */
-  private readonly publishing = new Set<number>();
+  /** Batches that were published and not answered yet, and the connection on which they were said last. */
+  private readonly publishing = new Map<number, Transport | undefined>();
   private readonly lease = new Lease();
   private readonly scan = new SettlementScan();
   private readonly held = new InFlight();
@@ -308,14 +308,18 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void {
-    // Said again on a new connection, it has the answer that is still to come.
-    if (this.publishing.has(batch)) return;
-    this.publishing.add(batch);
+    const saidAgain = this.publishing.has(batch);
+    this.publishing.set(batch, this.transport);
+    // It has the answer that is still to come.
+    if (saidAgain) return;
     const level = durabilityOf(this.broker.log.durability);
     const assigned: AssignedId[] = [];
     const recipients: Recipients[] = [];
     const ticket = new Ticket(tasks.count, ({ refused }) => {
+      const said = this.publishing.get(batch);
       this.publishing.delete(batch);
+      // It will be said again on the new connection, and may fare better then.
+      if (said !== this.transport) return;
       if (refused.length + assigned.length + recipients.length === 0) this.out.published(batch, level);
       else {
         const refusals: Refusal[] = refused.map(({ index, error }) => refusalOf(index, error));
