@@ -155,7 +155,8 @@ export class Upkeep {
       return;
     }
     const oldest = state.batches.oldest();
-    const waste = extent.bytes - state.bytes;
+    // What the last checkpoint repeats is not wasted, and copying tasks does not make it less.
+    const waste = extent.bytes - state.bytes - known;
     const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
     if (oldest === NONE || waste < worth || state.batches.sequence(oldest) > cut) return;
     this.busy = true;
