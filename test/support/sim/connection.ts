@@ -70,6 +70,11 @@ export class SimConnection {
     return this.full;
   }
 
+  /** Whether its client has gone on without it; what it has said may still arrive. */
+  get abandoned(): boolean {
+    return this.clientKnows;
+  }
+
   /** Whether the broker takes it for a good one. */
   get open(): boolean {
     return this.brokerEnd !== undefined && !this.brokerKnows;

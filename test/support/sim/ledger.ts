@@ -149,6 +149,8 @@ export class Ledger implements Observer {
     string,
     { before: number; at: number; readonly last: Map<string, number> }
   >();
+  /** Mailboxes that a listener has been attached to: a copy may have ended a task, and got lost. */
+  private readonly listened = new Set<string>();
   /** Mailboxes in which a task may be passed over for one behind it. */
   readonly unordered = new Set<string>();
   /** What went wrong first, also if somebody has caught it. */
@@ -213,6 +215,7 @@ export class Ledger implements Observer {
   }
 
   private hear(connection: SimConnection, frame: ClientFrame): void {
+    if (connection.abandoned) this.belated(frame);
     const { trace } = this.options;
     trace(() => `${connection.client} → ${frame.says.map(describe).join(', ')}`);
     const first = this.hellos.get(connection);
@@ -225,11 +228,20 @@ export class Ledger implements Observer {
     if (known) for (const saying of frame.says) this.take(connection.session, known, saying);
   }
 
+  /** Its publisher has said it again since, and may have been told that it was refused. */
+  private belated({ says }: ClientFrame): void {
+    for (const saying of says) {
+      if (saying.kind !== 'publish') continue;
+      for (const nonce of saying.nonces) this.story(nonce).tries++;
+    }
+  }
+
   private take(session: string, known: Known, saying: Saying): void {
     switch (saying.kind) {
       case 'attach': {
         const { attachment, mailbox, window, listener } = saying;
         known.mailboxes.set(attachment, mailbox);
+        if (listener) this.listened.add(mailbox);
         if (known.attachments.has(attachment)) return;
         known.attachments.set(attachment, {
           listener,
@@ -590,18 +602,14 @@ export class Ledger implements Observer {
   }
 
   /** Whether something has happened that can end a task, or make a dead letter of it. */
-  mayHaveEnded(story: Story): boolean {
-    return (
-      this.mayHaveDied(story) ||
-      story.answers.size > 0 ||
-      story.cancelAsked ||
-      story.purgeAsked ||
-      story.copied
-    );
+  private mayHaveEnded(story: Story): boolean {
+    const { answers, cancelAsked, purgeAsked, fields } = story;
+    const asked = answers.size > 0 || cancelAsked || purgeAsked;
+    return asked || this.listened.has(fields.to) || this.mayHaveDied(story);
   }
 
   /** Whether the broker may have given up on it. */
-  mayHaveDied({ fields, rejected, deliveries, copy }: Story): boolean {
+  private mayHaveDied({ fields, rejected, deliveries, copy }: Story): boolean {
     const { maxAttempts, shortRetention } = this.options;
     return (
       shortRetention ||
@@ -649,19 +657,40 @@ export class Ledger implements Observer {
       if (holding.connection === connection) holding.connection = undefined;
   }
 
-  /** What the broker shows of a task now. */
-  looked(story: Story, state: number | undefined): void {
+  /** What the broker shows of a task now; `undefined`: it does not know it. */
+  looked(story: Story, state: TaskState | undefined): void {
     const { fields, acked, purgeAsked } = story;
     const what = `${fields.to} ${fields.id} (${story.name})`;
     if (state === undefined) {
       if (acked && !purgeAsked) throw new Broken(`${what} was acknowledged, and is not known`);
     } else if (story.refused) throw new Broken(`${what} was refused, and is there`);
-    else if (state === TaskState.DEAD) {
-      if (!this.mayHaveDied(story))
-        throw new Broken(`${what} is a dead letter, and nothing was wrong with it`);
-    } else if (state !== TaskState.QUEUED && state !== TaskState.DELAYED && state !== TaskState.RUNNING) {
-      if (!this.mayHaveEnded(story)) throw new Broken(`${what} has ended, and nothing has ended it`);
-    } else if (story.completed || story.cancelled) throw new Broken(`${what} was ended, and goes on`);
+    else if (!this.mayBe(story, state))
+      throw new Broken(`${what} is ${nameOf(state)}, and nothing has led to it`);
+  }
+
+  /** Whether what has happened can have led to that state. */
+  private mayBe(story: Story, state: TaskState): boolean {
+    const { completed, cancelled, answers, cancelAsked, purgeAsked, copy, fields } = story;
+    switch (state) {
+      case TaskState.QUEUED:
+      case TaskState.DELAYED:
+      case TaskState.RUNNING:
+        return !completed && !cancelled;
+      case TaskState.DEAD:
+        return !completed && !cancelled && this.mayHaveDied(story);
+      case TaskState.SUCCEEDED:
+        return !cancelled && answers.size > 0;
+      case TaskState.CANCELLED:
+        // So is what was purged.
+        return !completed && (cancelAsked || purgeAsked || this.options.shortRetention);
+      case TaskState.EXPIRED:
+      case TaskState.FAILED:
+        return !completed && !cancelled && (copy || this.mayHaveDied(story));
+      case TaskState.DELIVERED:
+        return !completed && !cancelled && this.listened.has(fields.to);
+      default:
+        return this.mayHaveEnded(story);
+    }
   }
 
   find(mailbox: string, id: string): Story {
@@ -681,23 +710,20 @@ export class Ledger implements Observer {
   }
 
   /** How a task is left when all is done: everything that was promised of it must have come. */
-  close(story: Story, left: 'unknown' | 'dead' | 'ended'): void {
+  close(story: Story, state: TaskState | undefined): void {
     const { fields, results } = story;
-    const { shortRetention } = this.options;
     const what = `${fields.to} ${fields.id} (${story.name})`;
-    if (left === 'unknown') {
-      if ((story.acked || story.name !== '') && !story.purgeAsked)
-        throw new Broken(`${what} was acknowledged, and is gone`);
+    this.looked(story, state);
+    if (state === undefined) {
+      if (story.name !== '' && !story.purgeAsked) throw new Broken(`${what} was delivered, and is not known`);
       return;
     }
-    if (story.refused) throw new Broken(`${what} was refused, and is there`);
-    if (left === 'dead' && story.completed) throw new Broken(`${what} was completed, and is a dead letter`);
-    if (left === 'dead' && !this.mayHaveDied(story))
-      throw new Broken(`${what} is a dead letter, and nothing was wrong with it`);
-    if (left === 'ended' && !this.mayHaveEnded(story))
-      throw new Broken(`${what} has ended, and nothing has ended it`);
-    if (fields.requester === '' || shortRetention || story.copied || story.purgeAsked) return;
-    if (results.size === 0) throw new Broken(`${what} has ended as ${left}, and its requester was not told`);
+    if (fields.requester === '' || this.options.shortRetention || story.purgeAsked) return;
+    // How a task ended may be forgotten.
+    const copied =
+      state === TaskState.DELIVERED || (state === TaskState.FINISHED && this.listened.has(fields.to));
+    if (!copied && results.size === 0)
+      throw new Broken(`${what} is ${nameOf(state)}, and its requester was not told`);
   }
 
   /** The broker has died, and knows of no attachment any more. */
@@ -759,6 +785,10 @@ export class Ledger implements Observer {
   private count(what: string): void {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
+}
+
+function nameOf(state: TaskState): string {
+  return Object.entries(TaskState).find(([, value]) => value === state)?.[0] ?? String(state);
 }
 
 function keyOf(to: string, id: string): string {

@@ -1,3 +1,4 @@
+import type { Broker } from '../../../src/broker/broker.ts';
 import { findTask, viewTask } from '../../../src/broker/tasks.ts';
 import { Ticket } from '../../../src/broker/ticket.ts';
 import type { Owner } from '../../../src/broker/owner.ts';
@@ -10,6 +11,7 @@ import type { HubError } from '../../../src/std/errors.ts';
 import type { Logger } from '../../../src/std/logger.ts';
 import { ByteWriter } from '../../../src/wire/bytes.ts';
 import { Ranges } from '../../../src/wire/client-frame.ts';
+import type { TaskState } from '../../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { refusalOf } from '../../../src/wire/status.ts';
 import type { TaskFields } from '../../../src/wire/task.ts';
 import { writeTask } from '../../../src/wire/task.ts';
@@ -414,12 +416,13 @@ export class World implements Surroundings, Tap {
 
   look(story: Story): void {
     this.call(() => {
-      const broker = this.process!.broker!;
-      const { to, id } = story.fields;
-      const found = findTask(broker, to, id);
-      const state = found && viewTask(broker, found, id, to, this.clock.now(), false).state;
-      this.ledger.looked(story, state);
+      this.ledger.looked(story, this.stateOf(this.process!.broker!, story));
     });
+  }
+
+  private stateOf(broker: Broker, { fields: { to, id } }: Story): TaskState | undefined {
+    const found = findTask(broker, to, id);
+    return found && viewTask(broker, found, id, to, this.clock.now(), false).state;
   }
 
   /** A unary call: it gets to the broker, and its answer back, in some time or never. */
@@ -542,8 +545,7 @@ export class World implements Surroundings, Tap {
     for (const story of ledger.stories.values()) {
       if (story.fields.to === '*') ledger.closeBroadcast(story);
       if (story.id === '' || story.fields.to === '*') continue;
-      const found = findTask(broker, story.fields.to, story.id);
-      ledger.close(story, found === undefined ? 'unknown' : 'slot' in found ? 'dead' : 'ended');
+      ledger.close(story, this.stateOf(broker, story));
     }
   }
 
