@@ -30,6 +30,8 @@ class SimFile {
   readonly running = new Set<Change>();
   /** Bytes that were ever written; beyond are only zeros. */
   written = 0;
+  /** Bytes that were ever on the device for certain. */
+  durable = 0;
 }
 
 /**
@@ -72,7 +74,7 @@ export class SimStorage implements Storage {
     this.#failures.length = 0;
     for (const file of this.#files.values()) {
       for (const change of file.running) {
-        const part = this.#part(file, change);
+        const part = this.#part(change, file.written);
         if (part !== undefined) this.#apply(file, part);
       }
       file.running.clear();
@@ -89,6 +91,7 @@ export class SimStorage implements Storage {
     for (const name of making) if (this.#random.chance(0.5)) this.#files.delete(name);
     for (const file of this.#files.values()) {
       file.content = file.synced;
+      file.written = file.durable;
       const changes = file.unsynced;
       file.unsynced = [];
       if (this.#random.chance(0.5)) {
@@ -99,10 +102,11 @@ export class SimStorage implements Storage {
         const count = this.#random.below(changes.length + 1);
         for (const change of changes.slice(0, count)) this.#apply(file, change);
         const torn = changes[count];
-        const part = torn === undefined ? undefined : this.#part(file, torn);
+        const part = torn === undefined ? undefined : this.#part(torn, file.durable);
         if (part !== undefined) this.#apply(file, part);
       }
       file.synced = file.content;
+      file.durable = file.written;
       file.unsynced = [];
     }
   }
@@ -117,7 +121,7 @@ export class SimStorage implements Storage {
     const file = this.#files.get(name) ?? new SimFile();
     file.content = file.synced = Buffer.from(content);
     file.unsynced = [];
-    file.written = content.length;
+    file.written = file.durable = content.length;
     this.#files.set(name, file);
   }
 
@@ -230,7 +234,7 @@ export class SimStorage implements Storage {
         file.running.add(change);
         this.#run('write', (error) => {
           file.running.delete(change);
-          const part = error === undefined ? change : this.#part(file, change);
+          const part = error === undefined ? change : this.#part(change, file.written);
           if (part !== undefined) this.#apply(file, part);
           if (error === undefined && lack === 0 && durable) this.#settle(file, [change]);
           done(error ?? (lack > 0 ? failure('ENOSPC') : undefined));
@@ -288,21 +292,22 @@ export class SimStorage implements Storage {
     for (const change of changes) {
       if (!file.unsynced.includes(change)) continue;
       file.synced = applied(file.synced, change);
+      if ('bytes' in change) file.durable = Math.max(file.durable, change.position + change.bytes.length);
+      else file.durable = Math.min(file.durable, change.size);
     }
     file.unsynced = file.unsynced.filter((change) => !changes.includes(change));
   }
 
   /**
-   * Some beginning of a change, perhaps with rubbish behind it. But a sector that is written over holds
-   * what it held or what was to be written: disks promise as much.
+   * Some beginning of a change, perhaps with rubbish behind it. But what is written over, below `solid`, holds
+   * what it held or what was to be written: disks promise as much of a sector.
    */
-  #part(file: SimFile, change: Change): Change | undefined {
+  #part(change: Change, solid: number): Change | undefined {
     if ('size' in change) return this.#random.chance(0.5) ? change : undefined;
     const { position, bytes } = change;
     const length = this.#random.below(bytes.length + 1);
     const part = Buffer.from(bytes.subarray(0, Math.min(bytes.length, length + SECTOR)));
-    const over = file.content.subarray(position + length, position + part.length);
-    if (this.#random.chance(0.5) || over.some((byte) => byte !== 0)) {
+    if (this.#random.chance(0.5) || position + length < solid) {
       return { position, bytes: part.subarray(0, length) };
     }
     for (let at = length; at < part.length; at++) part[at] = this.#random.below(256);
