@@ -1,0 +1,95 @@
+import type { Epoch } from '../core/shard-state.ts';
+import type { HubError } from '../std/errors.ts';
+
+/** A broker of the cluster, as it described itself when it joined. */
+export interface Member {
+  /** Its name and a number of this start: a restarted broker is another member. */
+  readonly id: string;
+  /** `host:port` at which clients reach its gRPC services; '' if only the cluster's own address works. */
+  readonly address: string;
+  /** Unix milliseconds. */
+  readonly joinedAt: number;
+  readonly version: string;
+  /** The highest feature level that it speaks. */
+  readonly level: number;
+  /** It is being emptied: it gets no shards and no new sessions. */
+  readonly draining: boolean;
+}
+
+/** What a broker says of itself in each pulse, beside the shards that it serves. */
+export interface Vitals {
+  /** 0 idle to 1 full, see `core/load.ts`. */
+  readonly loadScore: number;
+  readonly agents: number;
+  readonly sessions: number;
+  readonly tasksPerSecond: number;
+  /** Mailboxes that take no more, by shard and mailbox, with the limit that they have met. A thousand at most. */
+  readonly full: readonly (readonly [shard: number, mailbox: string, limit: string])[];
+  /** Mailboxes of agents that somebody is attached to, by shard; shards with none are left out. */
+  readonly recipients: readonly (readonly [shard: number, count: number])[];
+}
+
+/** Who serves a shard. */
+export interface Claim {
+  readonly broker: string;
+  readonly epoch: Epoch;
+}
+
+/** Whom the assignment names for a shard. */
+export interface Assigned {
+  readonly broker: string;
+  /** The revision of the assignment that says so. */
+  readonly revision: number;
+}
+
+/** What a {@link Cluster} tells. Calls come one after the other, never from within a call of the cluster. */
+export interface ClusterListener {
+  /** Other brokers are named for some shards. */
+  assignmentChanged(): void;
+  /** Another broker serves the shard now, or nobody does. */
+  claimChanged(shard: number): void;
+  /** A broker has come, changed its description, or is not heard any more. */
+  membersChanged(): void;
+  /**
+   * Another broker is named for a shard that this one serves, and is ready to take it over: write what is
+   * decided, stop, and {@link Cluster.release} it.
+   */
+  wanted(shard: number, by: string): void;
+}
+
+/**
+ * Which brokers there are, which of them is to own which shard, and which does. `local.ts` is a cluster of
+ * one; `membership.ts` is that of many, over a {@link Bus} and a {@link Store}.
+ *
+ * Nothing here is needed for safety: two brokers that both think they own a shard are kept apart by the
+ * shard's log.
+ */
+export interface Cluster {
+  /** This broker's id. */
+  readonly self: string;
+  /** All that are heard, this one included, in the order of their ids. */
+  members(): readonly Member[];
+  isLive(broker: string): boolean;
+  /** What a live broker said last; `undefined` of one that has not yet said anything. */
+  vitals(broker: string): Vitals | undefined;
+  /** Whom the assignment names, as far as this broker has heard. */
+  assigned(shard: number): Assigned | undefined;
+  /** The live broker that serves the shard; of several the one with the highest epoch. */
+  claim(shard: number): Claim | undefined;
+  /**
+   * Asks the store whether this broker is the one to own the shard, now that it has read its log. If another
+   * live broker serves it, that one is asked to let go first; `granted` is called when it has, or is gone, with
+   * the revision of the assignment. Until `cancel`, it asks again and again.
+   */
+  acquire(shard: number, granted: (revision: number) => void): { cancel(): void };
+  /** This broker serves the shard from now on: all others are told at once, and in every pulse. */
+  serve(shard: number, epoch: Epoch): void;
+  /** This broker does not serve the shard any more: all others are told. */
+  release(shard: number): void;
+  /** Whether this broker wants to be emptied, from now on. */
+  drain(draining: boolean): void;
+  /** Begins: `joined` is called when the members and the assignment are known. */
+  start(listener: ClusterListener, joined: (error: HubError | undefined) => void): void;
+  /** Leaves: the others need not wait until they miss it. */
+  stop(left: () => void): void;
+}
