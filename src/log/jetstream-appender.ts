@@ -2,7 +2,7 @@ import type { JetStreamManager, Msg, NatsConnection } from 'nats';
 import { createInbox, headers } from 'nats';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
-import { API, apiCode, natsFault } from './jetstream-faults.ts';
+import { API, apiCode, natsFault } from '../nats/faults.ts';
 import type { Stream } from './jetstream-stream.ts';
 import type { Append } from './log.ts';
 

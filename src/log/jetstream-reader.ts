@@ -2,7 +2,7 @@ import type { JetStreamManager, Msg, NatsConnection, StoredMsg, StreamState, Sub
 import { createInbox, nanos } from 'nats';
 import type { Clock, Timer } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
-import { API, apiCode, natsFault } from './jetstream-faults.ts';
+import { API, apiCode, natsFault } from '../nats/faults.ts';
 import type { LogReader, Reading, Subject } from './log.ts';
 
 /** How often an idle consumer says that it lives, in milliseconds. */

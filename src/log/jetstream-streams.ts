@@ -1,7 +1,7 @@
 import type { JetStreamManager, StreamConfig, StreamInfo } from 'nats';
 import { nanos } from 'nats';
 import { HubError } from '../std/errors.ts';
-import { API, apiCode, natsFault } from './jetstream-faults.ts';
+import { API, apiCode, natsFault } from '../nats/faults.ts';
 
 /** How the streams of a log are to be. */
 export interface StreamsPlan {

@@ -8,8 +8,9 @@ const SEES = {
   wire: ['std', 'core'],
   config: ['std'],
   obs: ['std', 'wire/capacity.ts'],
-  log: ['std', 'core', 'wire'],
-  cluster: ['std', 'core', 'wire'],
+  nats: ['std'],
+  log: ['std', 'core', 'wire', 'nats'],
+  cluster: ['std', 'core', 'wire', 'nats'],
   broker: ['std', 'core', 'wire', 'log', 'cluster', 'obs'],
   edge: ['std', 'core', 'wire', 'log', 'cluster', 'broker', 'obs', 'config'],
   client: ['std', 'core', 'wire'],
@@ -71,7 +72,7 @@ module.exports = {
     {
       name: 'nats-stays-behind-its-adapters',
       severity: 'error',
-      from: { path: '^src/', pathNot: '^src/(log/jetstream[-a-z]*|cluster/nats)\\.ts$' },
+      from: { path: '^src/', pathNot: '^src/(nats/[-a-z]+|log/jetstream[-a-z]*|cluster/nats[-a-z]*)\\.ts$' },
       to: { path: '^node_modules/nats/' },
     },
     {

@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import type { ConnectionOptions, NatsConnection } from 'nats';
 import { connect, credsAuthenticator, Events, nkeyAuthenticator } from 'nats';
 import { HubError } from '../std/errors.ts';
-import { natsFault } from './jetstream-faults.ts';
+import { natsFault } from './faults.ts';
 
 /** Where NATS is, and who the broker is there. */
 export interface NatsAccess {
