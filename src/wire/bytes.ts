@@ -106,6 +106,12 @@ export class ByteWriter {
     this.length += 2 + count;
   }
 
+  /** UTF-8 text after its length in 32 bits. */
+  longText(value: string): void {
+    const at = this.claim(4);
+    this.setU32(at, this.utf8(value));
+  }
+
   /** UTF-8 text without its length; answers how many bytes it took. */
   utf8(value: string): number {
     this.room(value.length * 3);
