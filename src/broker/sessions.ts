@@ -34,6 +34,9 @@ export class Sessions {
   private readonly gone: (session: string) => void;
   /** Until then, sessions that nobody knows may be those of before the restart. */
   private strangersUntil = 0;
+  /** Sessions that have ended in that time: a connection of theirs that was given up may yet say hello. */
+  private readonly over = new Set<string>();
+  private forgetting: Timer | undefined;
 
   constructor(clock: Clock, graceMs: number, gone: (session: string) => void) {
     this.clock = clock;
@@ -67,12 +70,14 @@ export class Sessions {
 
   /** Whether it is connected, or may still come back. */
   isAlive(id: string): boolean {
-    return this.live.has(id) || this.lost.has(id) || this.clock.now() < this.strangersUntil;
+    if (this.live.has(id) || this.lost.has(id)) return true;
+    return this.clock.now() < this.strangersUntil && !this.over.has(id);
   }
 
   /** The broker has started: sessions of before may come back for a while. */
   started(): void {
     this.strangersUntil = this.clock.now() + this.graceMs;
+    this.forgetting = this.clock.after(this.graceMs, () => this.over.clear());
   }
 
   /** The session is connected. */
@@ -94,12 +99,14 @@ export class Sessions {
     this.lost.get(id)?.cancel();
     this.lost.delete(id);
     this.live.delete(id);
+    if (this.clock.now() < this.strangersUntil) this.over.add(id);
     this.gone(id);
   }
 
   /** No timer runs any more. */
   close(): void {
     for (const timer of this.lost.values()) timer.cancel();
+    this.forgetting?.cancel();
     this.lost.clear();
   }
 }
