@@ -116,6 +116,7 @@ export class Broker {
           tickMs: options.tickMs,
           known,
           knownIds: options.knownIds,
+          graceMs: options.graceMs,
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) =>
             this.ingress.forward(destination, source, parcels, done),

@@ -58,6 +58,8 @@ export interface OwnerOptions {
   readonly known: TextCache;
   /** Ids of ended tasks that are remembered; `undefined`: the default of `Dedup`. */
   readonly knownIds: number | undefined;
+  /** How long sessions have to come back after a restart, in milliseconds. */
+  readonly graceMs: number;
   readonly forward: Forward;
   /** Whether the log is so full that no task may be delivered. */
   readonly starved: () => boolean;
@@ -210,9 +212,10 @@ export class Owner implements Applied {
     this.ready.rebuild(this.now, (slot) => this.setAlarm(slot));
     const { tasks, mailboxes } = this.state;
     for (const slot of tasks.slots()) {
-      if (tasks.kind[slot] === Kind.broadcast) this.broadcast(slot);
+      // Those whom it was to reach have yet to come back.
+      if (tasks.kind[slot] === Kind.broadcast) this.alarms.set(slot, this.now + this.options.graceMs);
       else if (tasks.kind[slot] === Kind.result) this.dispatcher.noteLane(tasks.mailbox[slot]!);
-      if (tasks.flags[slot]! & Flag.deadline && tasks.state[slot] === State.queued) this.setAlarm(slot);
+      else if (tasks.flags[slot]! & Flag.deadline && tasks.state[slot] === State.queued) this.setAlarm(slot);
     }
     for (const [, mailbox] of mailboxes.entries()) this.dispatcher.mark(mailbox);
     this.forwarder.pumpAll();
@@ -669,6 +672,7 @@ export class Owner implements Applied {
       this.endings.retry(slot, 'it ran longer than its max_run_ms', 0, this.now);
       this.letGo(slot);
     } else if (this.holds.decided[slot] !== Decided.nothing) return;
+    else if (tasks.kind[slot] === Kind.broadcast) this.broadcast(slot);
     else if (isOverdue(this.state, slot, this.now))
       this.expire(slot, 'deadline', 'the deadline passed before it was delivered');
     else if (tasks.state[slot] === State.queued && !this.ready.has(slot)) this.makeReady(slot);

@@ -726,16 +726,21 @@ export class Ledger implements Observer {
       throw new Broken(`${what} is ${nameOf(state)}, and its requester was not told`);
   }
 
+  /** Whoever is to be reached has come back before that time, or is not reached any more. */
+  sessionsBack(before: number): void {
+    const attached = new Set(this.attachedAgents(before));
+    for (const story of this.stories.values()) {
+      story.reaches = story.reaches.filter((mailbox) => attached.has(mailbox));
+    }
+  }
+
   /** The broker has died, and knows of no attachment any more. */
   restarted(): void {
     for (const { attachments } of this.sessions.values()) attachments.clear();
     for (const holding of this.holdings.values()) holding.attachment = 0;
     // What it had delivered and not written was first, and nobody knows.
     this.firsts.clear();
-    for (const story of this.stories.values()) {
-      story.open.clear();
-      story.reaches = [];
-    }
+    for (const { open } of this.stories.values()) open.clear();
   }
 
   /** Somebody puts a dead letter back into its mailbox. */

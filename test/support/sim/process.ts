@@ -27,6 +27,8 @@ export interface ProcessOptions {
   readonly session: SessionSettings;
   /** Opens the log, or makes one. */
   readonly open: (life: Life, done: (error: HubError | undefined, log: Log | undefined) => void) => void;
+  /** It serves. */
+  readonly ready: (life: Life) => void;
   /** It has ended by itself, with an error or because it was told to stop. */
   readonly ended: (error: HubError | undefined) => void;
 }
@@ -56,7 +58,7 @@ export class Process {
   }
 
   private start(log: Log): void {
-    const { random, logger, session, ended } = this.options;
+    const { random, logger, session, ready, ended } = this.options;
     const clock = this.life;
     this.log = log;
     this.broker = new Broker({
@@ -72,7 +74,10 @@ export class Process {
     });
     const { broker } = this;
     this.door = new SessionsDoor({ broker, clock, random, settings: session, maxSessions: 1000 });
-    broker.start(() => this.watch());
+    broker.start(() => {
+      this.watch();
+      ready(this.life);
+    });
   }
 
   private watch(): void {

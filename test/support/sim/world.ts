@@ -163,6 +163,7 @@ export class World implements Surroundings, Tap {
     if (this.process) return;
     const { plan, clock, random } = this;
     this.trace(() => '*** the broker starts');
+    const since = clock.now();
     const kept = plan.shortRetention ? 200 + random.below(400) : LONG_MS;
     const options: ProcessOptions = {
       clock,
@@ -214,6 +215,7 @@ export class World implements Surroundings, Tap {
         batchTasks: 100,
       },
       open: (life, done) => this.openLog(life, done),
+      ready: (life) => life.after(plan.graceMs, () => this.ledger.sessionsBack(since + plan.graceMs)),
       ended: (error) => this.processEnded(error),
     };
     this.process = new Process(options);
@@ -504,7 +506,7 @@ export class World implements Surroundings, Tap {
   private until(what: string, done: () => boolean): void {
     const end = this.clock.now() + PATIENCE_MS;
     while (!done()) {
-      for (let calls = 0; calls < 20; calls++) this.step();
+      for (let calls = this.random.below(30); calls >= 0; calls--) this.step();
       if (this.clock.now() > end) throw new Broken(`it never happens that ${what}: ${this.restless()}`);
     }
   }

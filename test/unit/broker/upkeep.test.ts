@@ -54,6 +54,7 @@ class Shard {
       tickMs: 1,
       known: new TextCache(64),
       knownIds: undefined,
+      graceMs: 1000,
       forward: (_destination, _source, _parcels, done) => this.forwarding.push(() => done(undefined)),
       isAlive: () => false,
       starved: () => false,
