@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Broker } from './broker/broker.ts';
+import { LocalCluster } from './cluster/local.ts';
 import type { Config } from './config/schema.ts';
 import { AdminEdge } from './edge/admin.ts';
 import { guardListen, Lock } from './edge/auth.ts';
@@ -80,7 +81,18 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
 
   const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
   const broker = new Broker({
-    id: `${config.service.name ?? hostname()}-${random.token(3)}`,
+    cluster: new LocalCluster(
+      {
+        id: `${config.service.name ?? hostname()}-${random.token(3)}`,
+        address: '',
+        joinedAt: clock.now(),
+        version,
+        level: LEVEL,
+        draining: false,
+      },
+      clock,
+    ),
+    shared: false,
     log,
     clock,
     random,

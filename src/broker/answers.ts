@@ -52,7 +52,7 @@ export function requesterOf(asked: Asked): Requester | undefined {
 
 function inMailbox(broker: Broker, executor: string, id: string): Asked | undefined {
   if (!isAgentId(executor)) return undefined;
-  const owner = broker.ownerOf(executor);
+  const owner = broker.servedHere(executor);
   const awaited = owner.endings.awaited(id, executor);
   if (awaited) return { state: 'awaited', owner, awaited };
   const found = findTask(broker, executor, id);

@@ -1,3 +1,4 @@
+import type { Cluster } from '../cluster/cluster.ts';
 import { shardOf } from '../core/shard.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
@@ -10,7 +11,10 @@ import { TextCache } from '../wire/text-cache.ts';
 import { Ingress, limit } from './ingress.ts';
 import { Owner } from './owner.ts';
 import { ProgressDesk } from './progress.ts';
+import type { Seat } from './seat.ts';
+import { place } from './seat.ts';
 import { Sessions } from './sessions.ts';
+import { Shards } from './shards.ts';
 import type { Retention, Thrift } from './upkeep.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -31,8 +35,7 @@ export interface BrokerLimits {
 
 /** What a {@link Broker} is made of. */
 export interface BrokerOptions {
-  /** Its name in the cluster. */
-  readonly id: string;
+  readonly cluster: Cluster;
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
@@ -44,6 +47,8 @@ export interface BrokerOptions {
   readonly delivery: Delivery & { readonly balance: Balance };
   readonly retention: Retention;
   readonly graceMs: number;
+  /** Whether other brokers have sessions, too. */
+  readonly shared: boolean;
   /** Time between an owner's records while it has much to write, in milliseconds. */
   readonly tickMs: number;
   /** Upkeep of a shard happens this often, in milliseconds, the shards one after the other. Default: 1000. */
@@ -58,18 +63,22 @@ export interface BrokerOptions {
 /** What a broker is doing. */
 export type Phase = 'starting' | 'ready' | 'draining' | 'stopped';
 
-/** One broker: the owners of its shards, the way in to them, and the sessions that they serve. */
+/** One broker: the shards that it owns, the way in to all of them, and the sessions that it serves. */
 export class Broker {
   readonly id: string;
   readonly log: Log;
-  readonly owners: readonly Owner[];
+  readonly cluster: Cluster;
+  readonly shards: Shards;
   readonly ingress: Ingress;
   readonly sessions: Sessions;
   readonly progress: ProgressDesk;
   readonly startedAt: number;
   private readonly options: BrokerOptions;
-  private readonly upkeeps: readonly Upkeep[];
+  private readonly upkeeps = new Map<Owner, Upkeep>();
   private current: Phase = 'starting';
+  private whenReady = (): void => {};
+  private joined = false;
+  private paused = false;
   private readonly watchers: ((phase: Phase) => void)[] = [];
   private upkeepTimer: Timer | undefined;
   private turn = 0;
@@ -80,12 +89,13 @@ export class Broker {
   private starving = false;
 
   constructor(options: BrokerOptions) {
-    const { log, clock, random, metrics, delivery } = options;
+    const { cluster, log, clock, random, metrics, delivery, shared } = options;
     this.options = options;
-    this.id = options.id;
+    this.id = cluster.self;
+    this.cluster = cluster;
     this.log = log;
     this.startedAt = clock.now();
-    this.sessions = new Sessions(clock, options.graceMs, (session) => this.sessionGone(session));
+    this.sessions = new Sessions(clock, options.graceMs, shared, (session) => this.sessionGone(session));
     this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
       log,
@@ -96,16 +106,18 @@ export class Broker {
       batchTasks: options.limits.batchTasks,
       fullness: {
         full: (shard, mailbox) => this.full(shard, mailbox),
-        known: (shard, hash) => this.owners[shard]!.knows(hash),
+        known: (shard, hash) => this.shards.owner(shard)?.knows(hash) ?? false,
         closed: () => this.closed(),
-        recipients: (shard) => this.owners[shard]!.recipients(),
+        recipients: (shard) => this.recipients(shard),
       },
     });
     const known = new TextCache();
-    this.owners = Array.from(
-      { length: log.shards },
-      (_, shard) =>
-        new Owner({
+    this.shards = new Shards({
+      cluster,
+      clock,
+      count: log.shards,
+      make: (shard) => {
+        const owner: Owner = new Owner({
           shard,
           log,
           clock,
@@ -122,12 +134,19 @@ export class Broker {
             this.ingress.forward(destination, source, parcels, done),
           starved: () => this.starved(),
           isAlive: (session) => this.sessions.isAlive(session),
-          lost: (error) => this.fail(error),
-        }),
-    );
-    this.upkeeps = this.owners.map(
-      (owner) => new Upkeep(owner, log, clock, options.retention, options.thrift),
-    );
+          lost: (error) => this.shards.lost(owner, error),
+        });
+        return owner;
+      },
+      served: (owner) => this.served(owner),
+      left: (owner) => this.left(owner),
+      failed: (error) => this.fail(error),
+    });
+  }
+
+  /** The owners that serve here, by shard. */
+  get owners(): readonly Owner[] {
+    return this.shards.owners;
   }
 
   get phase(): Phase {
@@ -144,19 +163,75 @@ export class Broker {
     for (const watcher of this.watchers) watcher(phase);
   }
 
-  /** Replays the log and serves; `ready` is called when all shards do. */
+  /** Joins the cluster and serves what is assigned to it; `ready` is called when it does. */
   start(ready: () => void): void {
-    let left = this.owners.length;
-    for (const owner of this.owners) {
-      owner.start(() => {
-        if (--left > 0 || this.current !== 'starting') return;
-        this.enter('ready');
-        this.sessions.started();
-        for (const session of this.sessionsInLog()) this.sessions.lose(session);
-        this.upkeep();
-        ready();
-      });
+    const { cluster, shards } = this;
+    this.whenReady = ready;
+    cluster.start(
+      {
+        assignmentChanged: () => {
+          shards.review();
+          this.settleIn();
+        },
+        claimChanged: () => {},
+        membersChanged: () => {},
+        wanted: (shard) => shards.release(shard),
+      },
+      (error) => {
+        if (error) return this.fail(error);
+        this.joined = true;
+        shards.review();
+        this.settleIn();
+      },
+    );
+  }
+
+  /** Ready is who has joined and serves all that is assigned to it. */
+  private settleIn(): void {
+    if (this.current !== 'starting' || !this.joined || this.shards.coming > 0) return;
+    this.enter('ready');
+    this.upkeep();
+    this.whenReady();
+  }
+
+  private served(owner: Owner): void {
+    const { options } = this;
+    this.upkeeps.set(owner, new Upkeep(owner, this.log, options.clock, options.retention, options.thrift));
+    for (const session of this.sessions.values()) {
+      for (const seat of session.seats()) if (seat.shard === owner.shard) place(seat, owner);
     }
+    this.sessions.remember(owner.state.sessions.values());
+    owner.pause(this.paused);
+    owner.deliver();
+    this.settleIn();
+  }
+
+  private left(owner: Owner): void {
+    this.upkeeps.delete(owner);
+    for (const session of this.sessions.values()) {
+      for (const seat of session.seats()) if (seat.shard === owner.shard) seat.consumers = [];
+    }
+  }
+
+  /** A session of this broker attaches: to the owner here, or as soon as there is one. `attached` is called when it is. */
+  attach(seat: Seat, attached: () => void): void {
+    const owner = this.shards.owner(seat.shard);
+    if (!owner) return;
+    place(seat, owner);
+    attached();
+  }
+
+  /** Takes an attachment away. */
+  detach(seat: Seat): void {
+    const owner = this.shards.owner(seat.shard);
+    for (const consumer of seat.consumers) owner?.detach(consumer);
+    seat.consumers = [];
+  }
+
+  /** The session's client can take more, or wants another window. */
+  resume(seat: Seat): void {
+    const owner = this.shards.owner(seat.shard);
+    for (const consumer of seat.consumers) owner?.resume(consumer);
   }
 
   /** No task and no session is accepted any more; what is in flight may still be settled. */
@@ -168,6 +243,7 @@ export class Broker {
   undrain(): void {
     if (this.current !== 'draining') return;
     this.enter('ready');
+    this.paused = false;
     for (const owner of this.owners) owner.pause(false);
   }
 
@@ -180,6 +256,7 @@ export class Broker {
 
   /** Stops delivering; used once sessions have been told to go. */
   pause(): void {
+    this.paused = true;
     for (const owner of this.owners) owner.pause(true);
   }
 
@@ -199,24 +276,32 @@ export class Broker {
     this.enter('stopped');
     this.upkeepTimer?.cancel();
     this.sessions.close();
-    for (const owner of this.owners) owner.stop();
+    this.shards.stop();
   }
 
-  /** The owner of a mailbox. */
-  ownerOf(mailbox: string): Owner {
-    return this.owners[shardOf(mailbox, this.owners.length)]!;
+  /** The shard that a mailbox lives in. */
+  shardOf(mailbox: string): number {
+    return shardOf(mailbox, this.shards.count);
+  }
+
+  /** The owner of a mailbox, if it is here. */
+  ownerOf(mailbox: string): Owner | undefined {
+    return this.shards.owner(this.shardOf(mailbox));
+  }
+
+  /** The owner of a mailbox. Throws HubError `unavailable` if it is not here. */
+  servedHere(mailbox: string): Owner {
+    const owner = this.ownerOf(mailbox);
+    if (owner) return owner;
+    throw new HubError('unavailable', `the shard of ${mailbox} is not served by this broker; try again`, {
+      retryAfterMs: 200,
+    });
   }
 
   private fail(error: HubError): void {
     if (this.current === 'stopped') return;
     this.stop();
     this.options.failed(error);
-  }
-
-  private sessionsInLog(): Set<string> {
-    const sessions = new Set<string>();
-    for (const { state } of this.owners) for (const session of state.sessions.values()) sessions.add(session);
-    return sessions;
   }
 
   private sessionGone(session: string): void {
@@ -248,12 +333,14 @@ export class Broker {
 
   private full(shard: number, mailbox: string): HubError | undefined {
     const { limits } = this.options;
-    const { mailboxes, tasks, bytes } = this.owners[shard]!.state;
+    const owner = this.shards.owner(shard);
+    if (!owner) return this.fullElsewhere(shard, mailbox);
+    const { mailboxes, tasks, bytes } = owner.state;
     const roomy = tasks.count < limits.mailboxDepth && bytes < limits.mailboxBytes;
-    if (roomy && mailboxes.size * this.owners.length < limits.mailboxes) return undefined;
+    if (roomy && mailboxes.size * this.shards.count < limits.mailboxes) return undefined;
     const id = mailboxes.find(mailbox);
     if (id < 0) {
-      if (mailboxes.size * this.owners.length < limits.mailboxes) return undefined;
+      if (mailboxes.size * this.shards.count < limits.mailboxes) return undefined;
       return limit('limits.mailboxes', `there are ${limits.mailboxes} mailboxes already; purge some`, 5000);
     }
     if (mailboxes.queued[id]! >= limits.mailboxDepth) {
@@ -273,6 +360,22 @@ export class Broker {
     return undefined;
   }
 
+  /** What the owner at another broker says of it, half a second ago at most. */
+  private fullElsewhere(shard: number, mailbox: string): HubError | undefined {
+    const claim = this.cluster.claim(shard);
+    const full = claim && this.cluster.vitals(claim.broker)?.full;
+    const met = full?.find(([of, name]) => of === shard && name === mailbox);
+    return met && limit(met[2], `the mailbox ${mailbox} takes no more; add workers`, 1000);
+  }
+
+  private recipients(shard: number): number {
+    const owner = this.shards.owner(shard);
+    if (owner) return owner.recipients();
+    const claim = this.cluster.claim(shard);
+    const vitals = claim && this.cluster.vitals(claim.broker);
+    return vitals?.recipients.find(([of]) => of === shard)?.[1] ?? 0;
+  }
+
   /**
    * Keeps the last quarter of the log's room for decisions and results: if tasks took it too, nothing could
    * be settled and the log would stay full for ever. In its second half no task is delivered, so that what
@@ -283,7 +386,7 @@ export class Broker {
     const retained = this.owners.reduce((sum, { shard }) => sum + this.log.extent(shard).bytes, 0);
     const share = room === Infinity ? 1 : room / (room + retained);
     this.reserve = room === Infinity ? 0 : (room + retained) * FULL_SHARE;
-    if (share < FULL_SHARE) for (const upkeep of this.upkeeps) upkeep.makeRoom();
+    if (share < FULL_SHARE) for (const upkeep of this.upkeeps.values()) upkeep.makeRoom();
     if (this.starving && !this.starved()) {
       this.starving = false;
       for (const owner of this.owners) owner.redispatch();
@@ -300,12 +403,13 @@ export class Broker {
   private upkeep(): void {
     if (this.current === 'stopped') return;
     const { clock, upkeepMs = UPKEEP_MS } = this.options;
-    this.upkeepTimer = clock.after(upkeepMs / this.upkeeps.length, () => {
+    this.upkeepTimer = clock.after(upkeepMs / this.shards.count, () => {
       if (this.turn === 0)
         this.overHighWater = this.options.memory() > this.options.limits.memoryHighWaterBytes;
       this.watchRoom();
-      this.upkeeps[this.turn]!.run();
-      this.turn = (this.turn + 1) % this.upkeeps.length;
+      const owner = this.shards.owner(this.turn);
+      if (owner) this.upkeeps.get(owner)?.run();
+      this.turn = (this.turn + 1) % this.shards.count;
       this.upkeep();
     });
   }

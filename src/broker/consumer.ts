@@ -20,9 +20,9 @@ export interface Sink {
   readonly client: string;
   /** Whether more may be delivered through that attachment now. */
   ready(consumer: Consumer): boolean;
-  /** Delivers what stands in `bytes[start, end)`; without a lease it is a copy. */
+  /** Delivers what stands in `bytes[start, end)` through that attachment; without a lease it is a copy. */
   deliver(
-    consumer: Consumer,
+    attachment: number,
     lease: LeaseName | undefined,
     attempt: number,
     acceptedMs: number,
@@ -31,10 +31,10 @@ export interface Sink {
     start: number,
     end: number,
   ): void;
-  /** The session holds a lease with that hash from before the broker began, or the session did. */
-  leaseKept(hash: number): void;
-  /** The session's lease with that hash has ended. */
-  leaseEnded(hash: number): void;
+  /** The session holds that lease from before the owner, or the session, began. Leases are objects that are used again. */
+  leaseKept(lease: LeaseName): void;
+  /** The session's lease has ended. */
+  leaseEnded(lease: LeaseName): void;
   /** The holder shall stop: the lease is not its any more. */
   abort(lease: LeaseName, reason: string): void;
   /** Tells of a task that the session's agent asked for. Best effort. */

@@ -177,7 +177,7 @@ export class Dispatcher {
     const bytes = batches.bytes(tasks.batch[slot]!);
     const offset = tasks.offset[slot]!;
     consumer.sink.deliver(
-      consumer,
+      consumer.spec.number,
       lease,
       tasks.attempts[slot]! + 1,
       tasks.accepted[slot]!,

@@ -2,7 +2,6 @@ import type { ShardState } from '../core/shard-state.ts';
 import type { Subscriptions } from '../core/subscription.ts';
 import { NONE, State } from '../core/task-table.ts';
 import type { LeaseName } from '../wire/lease.ts';
-import { leaseHash } from '../wire/lease.ts';
 import type { Consumer, Sink } from './consumer.ts';
 import type { Holds } from './holds.ts';
 import { Decided } from './holds.ts';
@@ -14,7 +13,6 @@ type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 export class Holders {
   /** The epoch that new leases name. */
   epoch = 0;
-  private readonly shard: number;
   private readonly state: ShardState;
   private readonly subscriptions: Subscriptions<Consumer>;
   private readonly holds: Holds;
@@ -32,7 +30,6 @@ export class Holders {
     holds: Holds,
     journal: Journal,
   ) {
-    this.shard = shard;
     this.state = state;
     this.subscriptions = subscriptions;
     this.holds = holds;
@@ -65,13 +62,13 @@ export class Holders {
     if (epoch !== this.epoch) this.tokens.set(slot, { epoch, slot: former });
     if (this.sink(slot)) return;
     this.detached.set(slot, sink);
-    sink.leaseKept(this.hash(slot));
+    sink.leaseKept(this.leaseOf(slot, this.issued(slot)));
   }
 
   /** The holder has it no more; answers with the attachment that has one task less, if there is one. */
   letGo(slot: number, now: number): Consumer | undefined {
     const consumer = this.consumer(slot);
-    this.sink(slot)?.leaseEnded(this.hash(slot));
+    this.sink(slot)?.leaseEnded(this.leaseOf(slot, this.issued(slot)));
     this.detached.delete(slot);
     this.tokens.delete(slot);
     if (!consumer) return undefined;
@@ -176,18 +173,14 @@ export class Holders {
     return this.consumer(slot)?.sink ?? this.detached.get(slot);
   }
 
-  private hash(slot: number): number {
-    const { order, tag } = this.state.tasks;
-    return leaseHash(this.shard, order[slot]!, tag[slot]!, this.issued(slot));
-  }
-
-  private leaseOf(slot: number): LeaseName {
+  /** The lease of a task that is held, as its holder knows it; an object that is used again. */
+  leaseOf(slot: number, delivery = this.delivery(slot)): LeaseName {
     const { lease } = this;
     const token = this.tokens.get(slot);
     const { tasks } = this.state;
     lease.order = tasks.order[slot]!;
     lease.tag = tasks.tag[slot]!;
-    lease.delivery = this.delivery(slot);
+    lease.delivery = delivery;
     lease.epoch = token?.epoch ?? this.epoch;
     lease.slot = token?.slot ?? slot;
     return lease;

@@ -64,6 +64,8 @@ export class Journal {
   private flushedAt = 0;
   private sentAt = 0;
   private timer: Timer | undefined;
+  /** Who waits until nothing is left to write. */
+  private finished: Waiter | undefined;
 
   constructor(options: JournalOptions) {
     this.options = options;
@@ -147,6 +149,13 @@ export class Journal {
     this.timer = this.options.clock.after(ms, () => this.flush());
   }
 
+  /** Writes everything now, the youngest leases too; `done` is called when nothing is left. */
+  writeOut(done: Waiter): void {
+    this.finished = done;
+    if (this.idle) this.closing();
+    else this.touch();
+  }
+
   /** Nothing is written any more, and nobody is told. */
   close(): void {
     this.closed = true;
@@ -168,7 +177,7 @@ export class Journal {
     const prologues = this.options.applied() === this.last ? this.prologues.splice(0) : [];
     for (const prologue of prologues) prologue.write(head);
     this.leasesInFlight = [];
-    this.leases.take(this.options.clock.now() - LEASE_MS, (lease) => {
+    this.leases.take(this.finished ? Infinity : this.options.clock.now() - LEASE_MS, (lease) => {
       const tag = this.options.leaseTag(lease);
       if (tag === undefined) return;
       head.lease(lease.session, lease.order, tag, lease.slot);
@@ -199,10 +208,16 @@ export class Journal {
     if (this.spare.length < SPARE) this.spare.push(writer);
   }
 
+  private closing(): void {
+    const { finished } = this;
+    this.finished = undefined;
+    finished?.();
+  }
+
   private touchAgain(): void {
-    if (this.idle) return;
+    if (this.idle) return this.closing();
     const waiting = this.sealed.length + this.prologues.length + this.batch.waiters.length;
-    if (waiting > 0 || !this.batch.record.empty) this.touch();
+    if (waiting > 0 || !this.batch.record.empty || this.finished) this.touch();
     else this.touchIn(Math.max(1, this.leases.oldest + LEASE_MS - this.options.clock.now()));
   }
 

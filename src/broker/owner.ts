@@ -69,6 +69,12 @@ export interface OwnerOptions {
   readonly lost: (error: HubError) => void;
 }
 
+/** A lease that a session holds, and the attachment that it came through; 0: none. */
+export interface HeldLease extends LeaseName {
+  readonly session: string;
+  readonly attachment: number;
+}
+
 /**
  * Serves one shard: applies its log, hands its tasks out, and writes what it decides.
  *
@@ -98,13 +104,15 @@ export class Owner implements Applied {
   private readonly applier: Applier;
   private readonly forwarder: Forwarder;
   private reading: Reading | undefined;
-  private phase: 'replaying' | 'serving' | 'stopped' = 'replaying';
+  private phase: 'following' | 'serving' | 'leaving' | 'stopped' = 'following';
   private now = 0;
   private epoch: Epoch = { revision: 0, counter: 0 };
   private readonly dispatcher: Dispatcher;
   /** When tasks become due, expire, or have run too long. */
   private readonly alarms: Alarms;
   private paused = false;
+  /** Sessions have said what they hold, so that nothing is delivered that somebody has. */
+  private delivering = false;
   private readonly consumersOf = new Map<string, Set<Consumer>>();
   private lastType = '';
   private lastMetrics: TaskTypeMetrics | undefined;
@@ -174,21 +182,52 @@ export class Owner implements Applied {
     return this.phase === 'serving';
   }
 
-  /** Replays the log, begins a new epoch, and serves from then on; `done` says so. */
-  start(done: () => void): void {
-    const { log, clock } = this.options;
+  /** The epoch that it began, once it serves. */
+  get begun(): Epoch {
+    return this.epoch;
+  }
+
+  /** Reads the log, and goes on reading; `caughtUp` says that all that was there has been applied. */
+  follow(caughtUp: () => void): void {
+    const { log } = this.options;
     this.reading = log.read(this.shard, log.extent(this.shard).first, {
       record: (sequence, subject, bytes) => this.record(sequence, subject, bytes),
-      caughtUp: () => {
-        const { revision, counter } = this.state.epoch;
-        this.epoch = { revision, counter: counter + 1 };
-        this.journal.open(this.epoch, () => {
-          this.now = clock.now();
-          this.serve();
-          done();
-        });
-      },
+      caughtUp,
       failed: (error) => this.stop(error),
+    });
+  }
+
+  /**
+   * Begins an epoch, under that revision of the assignment, which ends all former ones; `serving` is called when
+   * the log has it. Sessions may attach from then on; tasks are delivered after {@link deliver}.
+   */
+  begin(revision: number, serving: () => void): void {
+    if (this.phase !== 'following') return;
+    const { clock } = this.options;
+    const last = this.state.epoch;
+    this.epoch = { revision: Math.max(revision, last.revision), counter: last.counter + 1 };
+    this.journal.open(this.epoch, () => {
+      if (this.phase !== 'following') return;
+      if (outranks(this.state.epoch, this.epoch)) return this.epochBegan();
+      this.now = clock.now();
+      this.serve();
+      serving();
+    });
+  }
+
+  /** Delivers from now on: who held something before has said so, or has had its chance. */
+  deliver(): void {
+    this.delivering = true;
+    this.redispatch();
+  }
+
+  /** Writes all that is decided, leases too, and stops, so that another owner can go on where this one ends. */
+  handOver(done: () => void): void {
+    if (this.phase !== 'serving') return done();
+    this.phase = 'leaving';
+    this.journal.writeOut(() => {
+      this.stop();
+      done();
     });
   }
 
@@ -401,7 +440,7 @@ export class Owner implements Applied {
   }
 
   private dispatchAll(): void {
-    if (this.paused || this.phase !== 'serving') return;
+    if (this.paused || !this.delivering || this.phase !== 'serving') return;
     if (this.journal.unanswered(this.now) > UNANSWERED_MS) return;
     this.dispatcher.run(this.now);
   }
@@ -606,6 +645,16 @@ export class Owner implements Applied {
     for (const mailbox of this.subscriptions.mailboxes())
       if (isAgent(this.state.mailboxes.name(mailbox))) count++;
     return count;
+  }
+
+  /** What sessions hold, by the names that they know. */
+  *heldLeases(): Generator<HeldLease> {
+    const { tasks } = this.state;
+    for (const slot of tasks.slots()) {
+      if (!this.holders.isHeld(slot)) continue;
+      const attachment = this.holders.consumer(slot)?.spec.number ?? 0;
+      yield { ...this.holders.leaseOf(slot), session: this.holders.holderOf(slot), attachment };
+    }
   }
 
   /** Tasks that sessions hold. */

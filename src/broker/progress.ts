@@ -19,13 +19,18 @@ export type ProgressListener = (progress: Progress) => void;
  */
 export class ProgressDesk {
   private readonly sessions: Sessions;
-  private readonly ownerOf: (mailbox: string) => Owner;
+  private readonly ownerOf: (mailbox: string) => Owner | undefined;
   private readonly clock: Clock;
   private readonly metrics: Metrics;
   private readonly listeners = new Map<string, Set<ProgressListener>>();
   private readonly newest = new Map<string, Progress>();
 
-  constructor(sessions: Sessions, ownerOf: (mailbox: string) => Owner, clock: Clock, metrics: Metrics) {
+  constructor(
+    sessions: Sessions,
+    ownerOf: (mailbox: string) => Owner | undefined,
+    clock: Clock,
+    metrics: Metrics,
+  ) {
     this.sessions = sessions;
     this.ownerOf = ownerOf;
     this.clock = clock;
@@ -62,7 +67,9 @@ export class ProgressDesk {
     const publisher = origin === '' ? undefined : this.sessions.get(origin);
     if (publisher?.connected) return publisher.tell(progress);
     const mailbox = replyMailbox(requester);
-    const { state, subscriptions } = this.ownerOf(mailbox);
+    const owner = this.ownerOf(mailbox);
+    if (!owner) return;
+    const { state, subscriptions } = owner;
     const id = state.mailboxes.find(mailbox);
     for (const { sink } of [...subscriptions.workers(id), ...subscriptions.listeners(id)])
       sink.tell(progress);

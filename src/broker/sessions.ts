@@ -1,15 +1,27 @@
 import type { Clock, Timer } from '../std/clock.ts';
-import type { Consumer, Sink } from './consumer.ts';
+import type { Sink } from './consumer.ts';
+import type { Seat } from './seat.ts';
+
+/** Ended sessions that are remembered. */
+const ENDED = 100_000;
 
 /** A session as the registry knows it: of a client, or one stream of a protocol that has no sessions. */
 export interface RegisteredSession extends Sink {
+  /** Raised by each reconnect of its client. */
+  readonly incarnation: number;
   readonly connected: boolean;
+  /** A later incarnation is known, here or at another broker: this one is void. What it holds stays the session's. */
+  replaced(): void;
+}
+
+/** A session whose client is connected to this broker, or was last. */
+export interface EdgeSession extends RegisteredSession {
   /** For people: where the client is. */
   readonly peer: string;
   /** Agents that it hosts. */
   readonly agents: number;
-  /** What it is attached to; replies come through two consumers. */
-  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }>;
+  /** What it is attached to. */
+  seats(): Iterable<Seat>;
   /** Asks the client to reconnect elsewhere, or later. */
   goAway(reason: string, deadlineMs: number, draining: boolean): void;
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
@@ -21,70 +33,94 @@ export interface RegisteredSession extends Sink {
 }
 
 /**
- * Which sessions there are, and which of those that lost their connection may still come back.
+ * Which sessions there are, here and as other brokers relay them, and which of those that lost their connection
+ * may still come back.
  *
  * A session that is not resumed within its grace is given up: `gone` is called, and its tasks go to
- * others. Sessions that the log names after a restart count as lost from then on.
+ * others. Sessions that a log names and nobody has told of count as lost from then on.
  */
 export class Sessions {
   private readonly live = new Map<string, RegisteredSession>();
+  private readonly own = new Map<string, EdgeSession>();
   private readonly lost = new Map<string, Timer>();
   private readonly clock: Clock;
   private readonly graceMs: number;
   private readonly gone: (session: string) => void;
   /** Until then, sessions that nobody knows may be those of before the restart. */
   private strangersUntil = 0;
-  /** Sessions that have ended in that time: a connection of theirs that was given up may yet say hello. */
-  private readonly over = new Set<string>();
-  private forgetting: Timer | undefined;
+  /** Sessions that ended lately: a connection of theirs that was given up may yet say hello. */
+  private readonly ended = new Set<string>();
+  private readonly shared: boolean;
 
-  constructor(clock: Clock, graceMs: number, gone: (session: string) => void) {
+  /** `shared`: other brokers have sessions, too, of which this one may not have heard yet. */
+  constructor(clock: Clock, graceMs: number, shared: boolean, gone: (session: string) => void) {
     this.clock = clock;
     this.graceMs = graceMs;
+    this.shared = shared;
     this.gone = gone;
   }
 
+  /** Sessions of this broker's clients. */
   get size(): number {
-    return this.live.size;
+    return this.own.size;
   }
 
   get agents(): number {
     let sum = 0;
-    for (const session of this.live.values()) sum += session.agents;
+    for (const session of this.own.values()) sum += session.agents;
     return sum;
   }
 
   get connected(): number {
     let count = 0;
-    for (const id of this.live.keys()) if (!this.lost.has(id)) count++;
+    for (const id of this.own.keys()) if (!this.lost.has(id)) count++;
     return count;
   }
 
-  values(): IterableIterator<RegisteredSession> {
-    return this.live.values();
+  /** Those of this broker's clients. */
+  values(): IterableIterator<EdgeSession> {
+    return this.own.values();
   }
 
   get(id: string): RegisteredSession | undefined {
     return this.live.get(id);
   }
 
-  /** Whether it is connected, or may still come back. */
+  /** Whether it is connected, or may still come back. One that another broker may have counts as lost from now on. */
   isAlive(id: string): boolean {
     if (this.live.has(id) || this.lost.has(id)) return true;
-    return this.clock.now() < this.strangersUntil && !this.over.has(id);
+    if (this.ended.has(id)) return false;
+    if (this.clock.now() < this.strangersUntil) return true;
+    if (this.shared) this.lose(id);
+    return this.shared;
   }
 
-  /** The broker has started: sessions of before may come back for a while. */
-  started(): void {
+  /** A log was read: sessions that it names, and others of that time, may come back for a while. */
+  remember(named: Iterable<string>): void {
+    for (const id of named) if (!this.live.has(id)) this.lose(id);
     this.strangersUntil = this.clock.now() + this.graceMs;
-    this.forgetting = this.clock.after(this.graceMs, () => this.over.clear());
   }
 
-  /** The session is connected. */
-  connect(session: RegisteredSession): void {
-    this.lost.get(session.session)?.cancel();
-    this.lost.delete(session.session);
-    this.live.set(session.session, session);
+  /** The session's client is connected to this broker. */
+  connect(session: EdgeSession): void {
+    this.enter(session);
+    this.own.set(session.session, session);
+  }
+
+  /** Another broker tells of the session. */
+  relay(session: RegisteredSession): void {
+    this.enter(session);
+    this.own.delete(session.session);
+  }
+
+  private enter(session: RegisteredSession): void {
+    const { session: id } = session;
+    this.lost.get(id)?.cancel();
+    this.lost.delete(id);
+    this.ended.delete(id);
+    const former = this.live.get(id);
+    this.live.set(id, session);
+    if (former !== undefined && former !== session) former.replaced();
   }
 
   /** The session has no connection; it may come back. */
@@ -99,14 +135,21 @@ export class Sessions {
     this.lost.get(id)?.cancel();
     this.lost.delete(id);
     this.live.delete(id);
-    if (this.clock.now() < this.strangersUntil) this.over.add(id);
+    this.own.delete(id);
+    if (this.shared || this.clock.now() < this.strangersUntil) this.note(id);
     this.gone(id);
+  }
+
+  private note(id: string): void {
+    this.ended.add(id);
+    if (this.ended.size <= ENDED) return;
+    const oldest = this.ended.values().next();
+    if (!oldest.done) this.ended.delete(oldest.value);
   }
 
   /** No timer runs any more. */
   close(): void {
     for (const timer of this.lost.values()) timer.cancel();
-    this.forgetting?.cancel();
     this.lost.clear();
   }
 }

@@ -53,7 +53,7 @@ function sweep(
   act: (owner: Owner, slot: number) => boolean,
   done: (count: number) => void,
 ): void {
-  const owner = broker.ownerOf(mailbox);
+  const owner = broker.servedHere(mailbox);
   if (!owner.serving)
     throw new HubError('unavailable', 'the shard is being taken over; try again', { retryAfterMs: 100 });
   const { state, journal } = owner;

@@ -44,7 +44,7 @@ export function findTask(broker: Broker, mailbox: string, id: string): Found | u
   checkMailbox(mailbox, 'mailbox');
   const hash = new Uint32Array(4);
   taskHash(mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox, id, hash);
-  const owner = broker.ownerOf(mailbox);
+  const owner = broker.servedHere(mailbox);
   const { slot, outcome } = owner.lookUp(hash);
   if (slot !== NONE) return { owner, slot };
   return outcome === undefined ? undefined : { owner, outcome };

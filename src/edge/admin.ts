@@ -1,9 +1,9 @@
 import { create } from '@bufbuild/protobuf';
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
-import type { Consumer } from '../broker/consumer.ts';
 import type { Owner } from '../broker/owner.ts';
-import type { RegisteredSession } from '../broker/sessions.ts';
+import type { Seat } from '../broker/seat.ts';
+import type { EdgeSession } from '../broker/sessions.ts';
 import { purge, replay } from '../broker/sweeps.ts';
 import { NONE } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -105,10 +105,10 @@ export class AdminEdge {
   private agents(request: ListAgentsRequest): ListAgentsResponse {
     const page = new Page<AgentView>(request);
     for (const session of this.options.broker.sessions.values()) {
-      for (const { mailbox, consumers } of session.attached()) {
-        const { agent, number } = consumers[0]!.spec;
+      for (const seat of session.seats()) {
+        const { agent, number } = seat.spec;
         if (!agent.startsWith(request.prefix)) continue;
-        page.offer(`${agent}\n${session.session}\n${number}`, () => agentView(session, mailbox, consumers));
+        page.offer(`${agent}\n${session.session}\n${number}`, () => agentView(session, seat));
       }
     }
     const { items: agents, nextPageToken } = page.finish();
@@ -213,16 +213,17 @@ function mailboxView(owner: Owner, mailbox: string, now: number): MailboxView {
   };
 }
 
-function agentView(session: RegisteredSession, mailbox: string, consumers: readonly Consumer[]): AgentView {
-  const { spec, window } = consumers[0]!;
+function agentView(session: EdgeSession, seat: Seat): AgentView {
+  const { spec, mailbox, consumers, relayed } = seat;
   return {
     agent: spec.agent,
     sessionId: session.session,
     client: session.client,
     mailbox,
     listener: spec.listener,
-    window,
-    inFlight: consumers.reduce((sum, { inFlight }) => sum + inFlight, 0),
+    window: consumers[0]?.window ?? seat.window,
+    // The two consumers of replies count together.
+    inFlight: consumers[0]?.inFlight ?? relayed,
     types: [...spec.types],
     peer: session.peer,
     connected: session.connected,

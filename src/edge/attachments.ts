@@ -1,8 +1,9 @@
 import type { Broker } from '../broker/broker.ts';
-import type { Consumer, ConsumerSpec, Sink } from '../broker/consumer.ts';
+import type { ConsumerSpec, Sink } from '../broker/consumer.ts';
 import { limit } from '../broker/ingress.ts';
-import type { Owner } from '../broker/owner.ts';
-import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
+import type { Seat } from '../broker/seat.ts';
+import { seatOf } from '../broker/seat.ts';
+import { checkAgentId, checkMailbox } from '../core/shard.ts';
 import { HubError } from '../std/errors.ts';
 import type { Attach } from '../wire/gen/agenthub/v1/session_pb.ts';
 
@@ -16,21 +17,12 @@ export interface AttachmentLimits {
   readonly maxWindow: number;
 }
 
-/** One attachment of a session: a mailbox, and who serves the session there. */
-export interface Attached {
-  readonly spec: ConsumerSpec;
-  readonly mailbox: string;
-  readonly owner: Owner;
-  /** One, or for replies two: the agent's mailbox, and the session's own lane of it. */
-  readonly consumers: readonly Consumer[];
-}
-
 /** What a session is attached to, by the numbers that its client chose. */
 export class Attachments {
   private readonly broker: Broker;
   private readonly sink: Sink;
   private readonly limits: AttachmentLimits;
-  private readonly byNumber = new Map<number, Attached>();
+  private readonly byNumber = new Map<number, Seat>();
   /** Attachments per agent that the session hosts. */
   private readonly hosted = new Map<string, number>();
 
@@ -45,29 +37,24 @@ export class Attachments {
     return this.hosted.size;
   }
 
-  get(number: number): Attached | undefined {
+  get(number: number): Seat | undefined {
     return this.byNumber.get(number);
   }
 
-  values(): IterableIterator<Attached> {
+  values(): IterableIterator<Seat> {
     return this.byNumber.values();
   }
 
-  /** The owner that serves a consumer of this session. */
-  ownerOf(consumer: Consumer): Owner | undefined {
-    return this.byNumber.get(consumer.spec.number)?.owner;
-  }
-
   /**
-   * Attaches; one that is there already stays as it is.
+   * Attaches; one that is there already stays as it is. `attached` is called when it is served.
    *
    * @throws HubError `invalid` or `conflict`, naming the field, or `exhausted`, naming the limit.
    */
-  add(attach: Attach, now: number): void {
+  add(attach: Attach, now: number, attached: () => void): void {
     const { attachment, mailbox } = attach;
     if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
     const known = this.byNumber.get(attachment);
-    if (known?.mailbox === mailbox) return;
+    if (known?.mailbox === mailbox) return attached();
     if (known) {
       throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, {
         field: 'attachment',
@@ -100,29 +87,28 @@ export class Attachments {
       maxWindow,
       attachedAt: now,
     };
-    const owner = this.broker.ownerOf(mailbox);
-    const consumers: Consumer[] = [];
-    // Known before the owner delivers, which it may do at once.
-    this.byNumber.set(attachment, { spec, mailbox, owner, consumers });
-    const consumer = owner.attach(mailbox, spec);
-    consumers.push(consumer);
-    if (mailbox.startsWith('reply:') && !attach.listener) {
-      const lane = replyMailbox(mailbox.slice('reply:'.length), this.sink.session);
-      consumers.push(owner.attach(lane, spec, consumer));
-    }
+    const seat = seatOf(mailbox, this.broker.shardOf(mailbox), spec);
+    this.byNumber.set(attachment, seat);
+    this.broker.attach(seat, attached);
   }
 
-  /** Detaches; answers with the consumers that are no more. */
-  remove(number: number): readonly Consumer[] {
+  /** Detaches. */
+  remove(number: number): void {
     const known = this.byNumber.get(number);
-    if (!known) return [];
+    if (!known) return;
     this.byNumber.delete(number);
-    for (const consumer of known.consumers) known.owner.detach(consumer);
+    this.broker.detach(known);
     const { agent } = known.spec;
     const count = this.hosted.get(agent) ?? 0;
     if (count > 1) this.hosted.set(agent, count - 1);
     else this.hosted.delete(agent);
-    return known.consumers;
+  }
+
+  /** Detaches all. */
+  clear(): void {
+    for (const seat of this.byNumber.values()) this.broker.detach(seat);
+    this.byNumber.clear();
+    this.hosted.clear();
   }
 
   private host(agent: string): void {

@@ -223,12 +223,7 @@ export class EventBusEdge {
     }
     const types = filter('task_types', taskTypes);
     const wanted = { agent: agentId, types, taskIds: new Set<string>() };
-    this.open(call, 'tasks', ignore).attach(
-      this.options.broker.ownerOf(agentId),
-      agentId,
-      wanted,
-      taskMessageOf,
-    );
+    this.open(call, 'tasks', ignore).attach(agentId, wanted, taskMessageOf);
   }
 
   private subscribeToResults(call: Stream): void {
@@ -238,7 +233,7 @@ export class EventBusEdge {
     this.resultStreams.add(stream);
     const mailbox = replyMailbox(agent);
     const wanted = { agent, types: new Set<string>(), taskIds };
-    subscriber.attach(this.options.broker.ownerOf(mailbox), mailbox, wanted, taskResultOf);
+    subscriber.attach(mailbox, wanted, taskResultOf);
   }
 
   private subscribeToProgress(call: Stream): void {
@@ -264,6 +259,7 @@ export class EventBusEdge {
     const subscriber = new Subscriber({
       id,
       client: `eventbus ${what}`,
+      broker,
       call,
       clock,
       logger,

@@ -13,7 +13,7 @@ import {
   viewTask,
 } from '../broker/tasks.ts';
 import { Ticket } from '../broker/ticket.ts';
-import { checkMailbox, shardOf } from '../core/shard.ts';
+import { checkMailbox } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
@@ -93,7 +93,7 @@ export class NativeEdge {
         const { broker } = this.options;
         return create(LocateResponseSchema, {
           pool: 'default',
-          shard: shardOf(mailbox, broker.owners.length),
+          shard: broker.shardOf(mailbox),
           broker: broker.id,
         });
       }),
@@ -102,7 +102,7 @@ export class NativeEdge {
         return create(DescribeClusterResponseSchema, {
           log: broker.log.durability === 'memory' ? 'memory' : 'file',
           durability: durabilityOf(broker.log.durability),
-          shards: broker.owners.length,
+          shards: broker.shards.count,
           brokers: [create(BrokerViewSchema, describe())],
           broker: broker.id,
         });
@@ -246,11 +246,11 @@ export class NativeEdge {
     const page = found.slice(0, size);
     const last = found.length > size ? page.at(-1) : undefined;
     const live = page.filter(
-      ({ shard, order, slot, tag }) => broker.owners[shard]!.state.find(order, tag) === slot,
+      ({ shard, order, slot, tag }) => broker.shards.owner(shard)?.state.find(order, tag) === slot,
     );
     return create(ListTasksResponseSchema, {
       tasks: live.map(({ shard, slot }) =>
-        viewSlot(broker, broker.owners[shard]!, slot, now, request.includeTask),
+        viewSlot(broker, broker.shards.owner(shard)!, slot, now, request.includeTask),
       ),
       nextPageToken: last ? `${last.shard}.${last.order}` : '',
     });

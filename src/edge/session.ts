@@ -7,7 +7,8 @@ import type { Broker } from '../broker/broker.ts';
 import type { Consumer, Progress } from '../broker/consumer.ts';
 import { limit } from '../broker/ingress.ts';
 import type { Owner } from '../broker/owner.ts';
-import type { RegisteredSession } from '../broker/sessions.ts';
+import type { Seat } from '../broker/seat.ts';
+import type { EdgeSession } from '../broker/sessions.ts';
 import { Ticket } from '../broker/ticket.ts';
 import type { ClientFrameVisitor, Ranges } from '../wire/client-frame.ts';
 import { SettlementScan, Verdict } from '../wire/client-frame.ts';
@@ -77,7 +78,7 @@ export const LEVEL = 1;
  * frames, one a turn of the loop. It outlives its connection: what is delivered to it while it has
  * none is withheld by the owners, and what it still has to say is sent after the reconnect.
  */
-export class Session implements RegisteredSession, ClientFrameVisitor {
+export class Session implements EdgeSession, ClientFrameVisitor {
   readonly session: string;
   readonly client: string;
   readonly startedAt: number;
@@ -89,7 +90,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   private writable = false;
   private scheduled = false;
   private readonly attachments: Attachments;
-  private readonly starving = new Set<Consumer>();
+  private readonly starving = new Set<number>();
   /** Batches that were published and not answered yet, and the connection on which they were said last. */
   private readonly publishing = new Map<number, Transport | undefined>();
   private readonly lease = new Lease();
@@ -127,7 +128,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   /** What it is attached to, for people. */
-  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }> {
+  seats(): Iterable<Seat> {
     return this.attachments.values();
   }
 
@@ -167,9 +168,7 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
       },
     });
     if (resumed) this.reconcile(hello.inFlight, Infinity);
-    for (const { owner, consumers } of this.attachments.values()) {
-      for (const consumer of consumers) owner.resume(consumer);
-    }
+    for (const seat of this.attachments.values()) broker.resume(seat);
     this.schedule();
   }
 
@@ -192,7 +191,10 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     this.flush();
     const starving = [...this.starving];
     this.starving.clear();
-    for (const consumer of starving) this.attachments.ownerOf(consumer)?.resume(consumer);
+    for (const number of starving) {
+      const seat = this.attachments.get(number);
+      if (seat) this.broker.resume(seat);
+    }
   }
 
   /** Asks the client to reconnect elsewhere, or later. */
@@ -204,6 +206,12 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
   handBack(): void {
     for (const owner of this.broker.owners) owner.sessionGone(this.session, false, '');
+  }
+
+  replaced(): void {
+    this.ended = true;
+    this.attachments.clear();
+    this.close(new HubError('aborted', 'the session was resumed by a later connection'));
   }
 
   /** Closes the connection after what was said has been sent. */
@@ -232,12 +240,12 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
 
   ready(consumer: Consumer): boolean {
     if (this.writable && this.out.length < FRAME_BYTES * 4) return true;
-    this.starving.add(consumer);
+    this.starving.add(consumer.spec.number);
     return false;
   }
 
   deliver(
-    consumer: Consumer,
+    attachment: number,
     lease: LeaseName | undefined,
     attempt: number,
     acceptedMs: number,
@@ -249,17 +257,17 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
     if (lease) {
       this.held.add(leaseHash(lease.shard, lease.order, lease.tag, lease.delivery));
     }
-    this.out.deliver(consumer.spec.number, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    this.out.deliver(attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
     if (this.out.length > FRAME_BYTES) this.flush();
     else this.schedule();
   }
 
-  leaseKept(hash: number): void {
-    this.held.add(hash);
+  leaseKept({ shard, order, tag, delivery }: LeaseName): void {
+    this.held.add(leaseHash(shard, order, tag, delivery));
   }
 
-  leaseEnded(hash: number): void {
-    this.held.remove(hash);
+  leaseEnded({ shard, order, tag, delivery }: LeaseName): void {
+    this.held.remove(leaseHash(shard, order, tag, delivery));
   }
 
   abort(lease: LeaseName, reason: string): void {
@@ -293,18 +301,21 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   attach(attach: Attach): void {
+    const { attachment } = attach;
+    const answer = (refusal?: Refusal): void => {
+      this.out.control({ attached: [refusal ? { attachment, refusal } : { attachment }] });
+      this.schedule();
+    };
     try {
-      this.attachments.add(attach, this.options.clock.now());
-      this.out.control({ attached: [{ attachment: attach.attachment }] });
+      this.attachments.add(attach, this.options.clock.now(), answer);
     } catch (error) {
-      const refusal = refusalOf(0, toHubError(error));
-      this.out.control({ attached: [{ attachment: attach.attachment, refusal }] });
+      answer(refusalOf(0, toHubError(error)));
     }
-    this.schedule();
   }
 
   detach({ attachment }: Detach): void {
-    for (const consumer of this.attachments.remove(attachment)) this.starving.delete(consumer);
+    this.attachments.remove(attachment);
+    this.starving.delete(attachment);
   }
 
   publish(batch: number, durability: number, bytes: Uint8Array, tasks: Ranges): void {
@@ -392,12 +403,11 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
   }
 
   window({ attachment, window }: Window): void {
-    const known = this.attachments.get(attachment);
-    if (!known) return;
-    for (const consumer of known.consumers) {
-      consumer.resize(window);
-      known.owner.resume(consumer);
-    }
+    const seat = this.attachments.get(attachment);
+    if (!seat) return;
+    seat.window = window;
+    for (const consumer of seat.consumers) consumer.resize(window);
+    this.broker.resume(seat);
   }
 
   heartbeat({ inFlight, hash }: Heartbeat): void {
@@ -471,9 +481,15 @@ export class Session implements RegisteredSession, ClientFrameVisitor {
 
   /** The owner of the lease that was read. */
   private owner(): Owner {
-    const owner = this.broker.owners[this.lease.shard];
-    if (!owner) throw new HubError('invalid', `there is no shard ${this.lease.shard}`, { field: 'lease' });
-    return owner;
+    const { shards } = this.broker;
+    const { shard } = this.lease;
+    const owner = shards.owner(shard);
+    if (owner) return owner;
+    if (shard >= shards.count)
+      throw new HubError('invalid', `there is no shard ${shard}`, { field: 'lease' });
+    throw new HubError('unavailable', `shard ${shard} is not served just now; try again`, {
+      retryAfterMs: 100,
+    });
   }
 
   private leaseBytes(lease: LeaseName): Buffer {

@@ -41,7 +41,11 @@ export class BrokerStatus {
 
   constructor(options: StatusOptions) {
     this.options = options;
-    this.shardRates = options.broker.owners.map((owner) => new Rate(options.clock, () => owner.arrivals));
+    const { broker, clock } = options;
+    this.shardRates = Array.from(
+      { length: broker.shards.count },
+      (_, shard) => new Rate(clock, () => broker.shards.owner(shard)?.arrivals ?? 0),
+    );
   }
 
   get activeAgents(): number {

@@ -1,7 +1,9 @@
 import type { ServerWritableStream } from '@grpc/grpc-js';
-import type { Consumer, ConsumerSpec } from '../broker/consumer.ts';
-import type { Owner } from '../broker/owner.ts';
-import type { RegisteredSession } from '../broker/sessions.ts';
+import type { Broker } from '../broker/broker.ts';
+import type { ConsumerSpec } from '../broker/consumer.ts';
+import type { Seat } from '../broker/seat.ts';
+import { seatOf } from '../broker/seat.ts';
+import type { EdgeSession } from '../broker/sessions.ts';
 import type { LeaseName } from '../wire/lease.ts';
 import { CreditWindow } from '../core/credit.ts';
 import type { Clock } from '../std/clock.ts';
@@ -29,6 +31,7 @@ export interface SubscriberOptions {
   readonly id: string;
   /** For people: what kind of stream it is. */
   readonly client: string;
+  readonly broker: Broker;
   readonly call: ServerWritableStream<Buffer, Buffer>;
   readonly clock: Clock;
   readonly logger: Logger;
@@ -45,14 +48,15 @@ export interface SubscriberOptions {
  * What has come in one turn of the loop leaves in one write, and one is under way at a time. How much
  * may wait follows the speed of the client, because all that is lost if the connection breaks.
  */
-export class Subscriber implements RegisteredSession {
+export class Subscriber implements EdgeSession {
   readonly session: string;
+  readonly incarnation = 0;
   readonly client: string;
   readonly peer: string;
   readonly agents: number;
   private readonly options: SubscriberOptions;
   private readonly credit = new CreditWindow({ acknowledged: false, smoothingMs: SMOOTHING_MS });
-  private attachment: { mailbox: string; owner: Owner; consumer: Consumer } | undefined;
+  private seat: Seat | undefined;
   private translate: Translate | undefined;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
@@ -81,24 +85,24 @@ export class Subscriber implements RegisteredSession {
   }
 
   /** Gets copies of what is in that mailbox, and of what comes from now on. */
-  attach(owner: Owner, mailbox: string, wanted: Wanted, translate: Translate): void {
-    const spec = { ...wanted, attachedAt: this.options.clock.now() };
+  attach(mailbox: string, wanted: Wanted, translate: Translate): void {
+    const { broker, clock } = this.options;
     this.translate = translate;
-    const consumer = owner.attach(mailbox, {
-      ...spec,
+    const spec = {
+      ...wanted,
+      attachedAt: clock.now(),
       sink: this,
       number: 1,
       listener: true,
       window: 1,
       maxWindow: 1,
-    });
-    this.attachment = { mailbox, owner, consumer };
+    };
+    this.seat = seatOf(mailbox, broker.shardOf(mailbox), spec);
+    broker.attach(this.seat, () => {});
   }
 
-  attached(): Iterable<{ readonly mailbox: string; readonly consumers: readonly Consumer[] }> {
-    if (!this.attachment) return [];
-    const { mailbox, consumer } = this.attachment;
-    return [{ mailbox, consumers: [consumer] }];
+  seats(): Iterable<Seat> {
+    return this.seat ? [this.seat] : [];
   }
 
   /** Writes a message, or has it wait for the one before. */
@@ -124,7 +128,7 @@ export class Subscriber implements RegisteredSession {
   }
 
   deliver(
-    _consumer: Consumer,
+    _attachment: number,
     _lease: LeaseName | undefined,
     _attempt: number,
     acceptedMs: number,
@@ -148,6 +152,8 @@ export class Subscriber implements RegisteredSession {
   leaseEnded(): void {}
   abort(): void {}
   handBack(): void {}
+  /** Its client can't come back under its name. */
+  replaced(): void {}
   /** Progress has streams of its own. */
   tell(): void {}
   /** Its protocol has no word for that. */
@@ -203,7 +209,7 @@ export class Subscriber implements RegisteredSession {
     if (this.waiting.length > 0) this.schedule();
     if (!this.starving) return;
     this.starving = false;
-    if (this.open && this.attachment) this.attachment.owner.resume(this.attachment.consumer);
+    if (this.open && this.seat) this.options.broker.resume(this.seat);
   }
 
   private gone(): void {

@@ -86,7 +86,7 @@ describe('mailboxes', () => {
       workers: 0,
       listeners: 0,
     });
-    expect(busy?.shard).toBe(broker.broker.ownerOf('busy').shard);
+    expect(busy?.shard).toBe(broker.broker.shardOf('busy'));
     expect(await view('nobody')).toBeUndefined();
   });
 

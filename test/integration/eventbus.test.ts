@@ -665,7 +665,7 @@ describe('the event bus', () => {
     const text = 'x'.repeat(100_000);
     for (let index = 0; index < 60; index++)
       await program.publish(task(`t${index}`, 'worker', { parameters: { text } }));
-    const owner = broker.broker.ownerOf('worker');
+    const owner = broker.broker.servedHere('worker');
     const waiting = (): number => owner.state.mailboxes.queued[owner.state.mailboxes.find('worker')] ?? 0;
     expect(waiting()).toBeGreaterThan(0);
     slow.call.resume();

@@ -953,7 +953,7 @@ describe('who asks', () => {
   test('learns where a mailbox is, and who the cluster is', async () => {
     const broker = await hub.start({ shards: 8, data: { log: 'file' } });
     const { shard, broker: id } = await broker.call(Broker.method.locate, { mailbox: 'worker' });
-    expect({ shard, id }).toEqual({ shard: broker.broker.ownerOf('worker').shard, id: broker.broker.id });
+    expect({ shard, id }).toEqual({ shard: broker.broker.shardOf('worker'), id: broker.broker.id });
     expect(await broker.call(Broker.method.describeCluster, {})).toMatchObject({
       log: 'file',
       durability: Durability.SYNCED,

@@ -1,5 +1,6 @@
 import { Broker } from '../../../src/broker/broker.ts';
 import type { BrokerOptions } from '../../../src/broker/broker.ts';
+import { LocalCluster } from '../../../src/cluster/local.ts';
 import { Session } from '../../../src/edge/session.ts';
 import type { SessionSettings } from '../../../src/edge/sessions-door.ts';
 import { SessionsDoor } from '../../../src/edge/sessions-door.ts';
@@ -22,7 +23,7 @@ export interface ProcessOptions {
   readonly tap: Tap;
   readonly broker: Omit<
     BrokerOptions,
-    'id' | 'log' | 'clock' | 'random' | 'logger' | 'metrics' | 'memory' | 'failed'
+    'cluster' | 'shared' | 'log' | 'clock' | 'random' | 'logger' | 'metrics' | 'memory' | 'failed'
   >;
   readonly session: SessionSettings;
   /** Opens the log, or makes one. */
@@ -63,7 +64,11 @@ export class Process {
     this.log = log;
     this.broker = new Broker({
       ...this.options.broker,
-      id: 'sim',
+      cluster: new LocalCluster(
+        { id: 'sim', address: '', joinedAt: clock.now(), version: '', level: 1, draining: false },
+        clock,
+      ),
+      shared: false,
       log,
       clock,
       random,

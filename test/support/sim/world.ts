@@ -309,14 +309,14 @@ export class World implements Surroundings, Tap {
 
   applied(shard: number): void {
     if (++this.records % this.plan.compareEvery !== 0) return;
-    const owner = this.owners[shard];
-    if (!owner?.serving) return;
+    const owner = this.process?.broker?.shards.owner(shard);
+    if (!owner) return;
     this.shadows.checkLive(shard, owner.state);
     this.shadows.checkReplay(shard, this.process!.log!.extent(shard).first);
   }
 
   caughtUp(shard: number): void {
-    this.shadows.checkLive(shard, this.owners[shard]!.state);
+    this.shadows.checkLive(shard, this.process!.broker!.shards.at(shard)!.state);
   }
 
   way(): { ms: number; lost: boolean } {

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import type { Consumer, Progress } from '../../../src/broker/consumer.ts';
 import type { Owner } from '../../../src/broker/owner.ts';
 import { ProgressDesk } from '../../../src/broker/progress.ts';
-import { type RegisteredSession, Sessions } from '../../../src/broker/sessions.ts';
+import { type EdgeSession, Sessions } from '../../../src/broker/sessions.ts';
 import { ShardState } from '../../../src/core/shard-state.ts';
 import { Subscriptions } from '../../../src/core/subscription.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
@@ -12,7 +12,7 @@ class Desk {
   private readonly clock = new VirtualClock();
   private readonly state = new ShardState(1);
   private readonly subscriptions = new Subscriptions<Consumer>('round-robin');
-  private readonly sessions = new Sessions(this.clock, 1000, () => {});
+  private readonly sessions = new Sessions(this.clock, 1000, false, () => {});
   /** Who was told, and how far the task is. */
   readonly told: string[] = [];
   readonly progress = new ProgressDesk(
@@ -28,7 +28,12 @@ class Desk {
   }
 
   publisher(session: string, connected: boolean): void {
-    this.sessions.connect({ session, connected, tell: this.note(session) } as unknown as RegisteredSession);
+    this.sessions.connect({
+      session,
+      connected,
+      tell: this.note(session),
+      replaced() {},
+    } as unknown as EdgeSession);
   }
 
   attach(name: string, mailbox: string, listener = false): void {

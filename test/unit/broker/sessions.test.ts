@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { type RegisteredSession, Sessions } from '../../../src/broker/sessions.ts';
+import { type EdgeSession, Sessions } from '../../../src/broker/sessions.ts';
 import { VirtualClock } from '../../support/clock.ts';
 
 const GRACE = 10_000;
@@ -7,11 +7,11 @@ const GRACE = 10_000;
 class Desk {
   readonly clock = new VirtualClock();
   readonly gone: string[] = [];
-  readonly sessions = new Sessions(this.clock, GRACE, (session) => this.gone.push(session));
+  readonly sessions = new Sessions(this.clock, GRACE, false, (session) => this.gone.push(session));
 
-  connect(session: string, agents = 1): RegisteredSession {
+  connect(session: string, agents = 1): EdgeSession {
     // The registry goes by no more than this.
-    const registered = { session, agents, connected: true } as RegisteredSession;
+    const registered = { session, agents, connected: true, replaced() {} } as unknown as EdgeSession;
     this.sessions.connect(registered);
     return registered;
   }
@@ -62,7 +62,7 @@ describe('after a start', () => {
   test('sessions that nobody knows may be those of before, for a grace', () => {
     const desk = new Desk();
     expect(desk.sessions.isAlive('stranger')).toBe(false);
-    desk.sessions.started();
+    desk.sessions.remember([]);
     expect(desk.sessions.isAlive('stranger')).toBe(true);
     desk.clock.advance(GRACE);
     expect(desk.sessions.isAlive('stranger')).toBe(false);
@@ -70,7 +70,7 @@ describe('after a start', () => {
 
   test('sessions that the log names are gone after a grace, and count as connected only when they are', () => {
     const desk = new Desk();
-    desk.sessions.lose('of before');
+    desk.sessions.remember(['of before']);
     expect(desk.sessions.connected).toBe(0);
     desk.connect('new', 3);
     expect([desk.sessions.connected, desk.sessions.agents]).toEqual([1, 3]);

@@ -62,7 +62,7 @@ class Shard {
         throw error;
       },
     });
-    owner.start(() => {});
+    owner.follow(() => owner.begin(0, () => owner.deliver()));
     clock.advance(100);
     return owner;
   }

@@ -1,8 +1,7 @@
 import { EventEmitter } from 'node:events';
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { describe, expect, test } from '@jest/globals';
-import type { Consumer, ConsumerSpec } from '../../../src/broker/consumer.ts';
-import type { Owner } from '../../../src/broker/owner.ts';
+import type { Broker } from '../../../src/broker/broker.ts';
 import { Subscriber } from '../../../src/edge/subscriber.ts';
 import { silent } from '../../../src/std/logger.ts';
 import { VirtualClock } from '../../support/clock.ts';
@@ -34,30 +33,30 @@ class Bench {
   resumed = 0;
   ended = 0;
   readonly subscriber: Subscriber;
-  private readonly consumer = {} as Consumer;
 
   constructor(translate: (bytes: Uint8Array) => Buffer = (bytes) => Buffer.from(bytes)) {
     const { call, clock } = this;
     this.subscriber = new Subscriber({
       id: '0123456789abcdef',
       client: 'test',
+      broker: {
+        shardOf: () => 0,
+        attach: () => {},
+        resume: () => this.resumed++,
+      } as unknown as Broker,
       call: call as unknown as ServerWritableStream<Buffer, Buffer>,
       clock,
       logger: silent,
       works: true,
       ended: () => this.ended++,
     });
-    const owner = {
-      attach: (_mailbox: string, _spec: ConsumerSpec) => this.consumer,
-      resume: () => this.resumed++,
-    };
     const wanted = { agent: 'a', types: new Set<string>(), taskIds: new Set<string>() };
-    this.subscriber.attach(owner as unknown as Owner, 'a', wanted, translate);
+    this.subscriber.attach('a', wanted, translate);
   }
 
   deliver(text: string): void {
     const bytes = Buffer.from(text);
-    this.subscriber.deliver(this.consumer, undefined, 1, 0, false, bytes, 0, bytes.length);
+    this.subscriber.deliver(1, undefined, 1, 0, false, bytes, 0, bytes.length);
   }
 
   /** Delivers for as long as it is ready. */
