@@ -53,7 +53,7 @@ test('a broadcast that was acknowledged before the broker died reaches those who
       throw error;
     },
   });
-  owner.start(() => {});
+  owner.follow(() => owner.begin(0, () => owner.deliver()));
   clock.advance(GRACE / 2);
 
   const got: string[] = [];

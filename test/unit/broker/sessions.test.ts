@@ -53,7 +53,7 @@ describe('a session that has lost its connection', () => {
 describe('after a start', () => {
   test('a session that came back and said goodbye is no stranger: what it said earlier finds nothing', () => {
     const desk = new Desk();
-    desk.sessions.started();
+    desk.sessions.remember([]);
     desk.connect('a');
     desk.sessions.end('a');
     expect([desk.sessions.isAlive('a'), desk.sessions.isAlive('b')]).toEqual([false, true]);
