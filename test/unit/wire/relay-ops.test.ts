@@ -192,7 +192,15 @@ const SIDES: readonly Side[] = [
   },
 ];
 
-const corrupt = expect.objectContaining({ name: 'HubError', code: 'corrupt' });
+/** What came of it: `read`, or the code of the error. */
+function attempt(reading: () => void): string {
+  try {
+    reading();
+    return 'read';
+  } catch (error) {
+    return error instanceof HubError ? error.code : String(error);
+  }
+}
 
 describe.each(SIDES)('what $name', ({ said, encode, decode }) => {
   test('is read as it was written, wherever it stands', () => {
@@ -215,10 +223,12 @@ describe.each(SIDES)('what $name', ({ said, encode, decode }) => {
         const whole = new Set(ops.map((_, count) => encode(ops.slice(0, count)).length));
         for (let end = 0; end < encoded.length; end++) {
           const read: Said[] = [];
-          if (whole.has(end)) decode(encoded, 0, end, read);
-          else expect(() => decode(encoded, 0, end, read)).toThrow(corrupt);
-          expect(read).toEqual(ops.slice(0, read.length));
+          expect(attempt(() => decode(encoded, 0, end, read))).toBe(whole.has(end) ? 'read' : 'corrupt');
+          expect(read.length).toBeLessThan(ops.length);
         }
+        const half: Said[] = [];
+        attempt(() => decode(encoded, 0, encoded.length >> 1, half));
+        expect(half).toEqual(ops.slice(0, half.length));
       }),
       { numRuns: 20 },
     );
@@ -235,11 +245,7 @@ describe.each(SIDES)('what $name', ({ said, encode, decode }) => {
     );
     fc.assert(
       fc.property(damaged, (from) => {
-        try {
-          decode(from, 0, from.length, []);
-        } catch (error) {
-          expect(error).toEqual(corrupt);
-        }
+        expect(['read', 'corrupt']).toContain(attempt(() => decode(from, 0, from.length, [])));
       }),
       { numRuns: 1000 },
     );
@@ -247,6 +253,6 @@ describe.each(SIDES)('what $name', ({ said, encode, decode }) => {
 
   test('of an unknown kind is refused', () => {
     for (const kind of [0, 13, 255])
-      expect(() => decode(Buffer.alloc(100, kind), 0, 100, [])).toThrow(corrupt);
+      expect(attempt(() => decode(Buffer.alloc(100, kind), 0, 100, []))).toBe('corrupt');
   });
 });
