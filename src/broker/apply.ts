@@ -143,7 +143,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.tag = head.tag;
     this.now = head.now;
     this.fanned = 0;
-    readOwner(this.bytes, this);
+    readOwner(this.bytes, this.known, this);
   }
 
   begin(tag: number, accepted: number, entries: number, names: readonly string[]): void {

@@ -40,6 +40,8 @@ export class Dispatcher {
   private readonly dirty = new DirtySet();
   /** Lanes of replies that hold something, by the mailbox they are lanes of. */
   private readonly lanes = new Map<string, Set<number>>();
+  /** The names of the lanes that are in there, by their numbers, which may be used again. */
+  private readonly noted: (string | undefined)[] = [];
   private running = false;
   private now = 0;
   private readonly isReady = (consumer: Consumer): boolean => consumer.sink.ready(consumer);
@@ -56,8 +58,8 @@ export class Dispatcher {
   /** Something has changed for the attachment: its mailbox, and the lanes it may serve. */
   markFor(consumer: Consumer): void {
     this.dirty.add(consumer.mailbox);
-    if (this.lanes.size === 0) return;
     const { mailboxes } = this.options.state;
+    if (!mailboxes.mayHaveLanes(consumer.mailbox)) return;
     for (const lane of this.lanes.get(mailboxes.name(consumer.mailbox)) ?? []) this.dirty.add(lane);
   }
 
@@ -82,7 +84,10 @@ export class Dispatcher {
   noteLane(mailbox: number): void {
     const { mailboxes } = this.options.state;
     if (!mailboxes.isLane(mailbox)) return;
-    const base = baseOf(mailboxes.name(mailbox));
+    const name = mailboxes.name(mailbox);
+    if (this.noted[mailbox] === name) return;
+    this.noted[mailbox] = name;
+    const base = baseOf(name);
     const lanes = this.lanes.get(base);
     if (lanes) lanes.add(mailbox);
     else this.lanes.set(base, new Set([mailbox]));
@@ -95,7 +100,10 @@ export class Dispatcher {
       for (const lane of lanes) {
         if (mailboxes.has(lane) && mailboxes.isLane(lane) && baseOf(mailboxes.name(lane)) === base)
           this.dirty.add(lane);
-        else lanes.delete(lane);
+        else {
+          lanes.delete(lane);
+          this.noted[lane] = undefined;
+        }
       }
       if (lanes.size === 0) this.lanes.delete(base);
     }

@@ -2,17 +2,26 @@ import { Awaiting, type Awaited } from '../core/awaiting.ts';
 import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { mix } from '../core/murmur3.ts';
-import { replyMailbox, shardOf } from '../core/shard.ts';
+import { shardOf, shardOfBytes } from '../core/shard.ts';
 import { Flag, Kind, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Random } from '../std/clock.ts';
 import { backoff } from '../std/backoff.ts';
 import { ByteWriter } from '../wire/bytes.ts';
 import type { TaskFacts } from '../wire/envelope.ts';
-import { taskFacts } from '../wire/envelope.ts';
-import { encodeEntry, entryBody, entryMaxAttempts, entryOrigin } from '../wire/entry.ts';
+import { EchoScan, taskFacts } from '../wire/envelope.ts';
+import type { EntryHead } from '../wire/entry.ts';
+import {
+  entryBody,
+  entryBodyStart,
+  entryLength,
+  entryMaxAttempts,
+  entryOrigin,
+  writeOrigin,
+} from '../wire/entry.ts';
 import type { ResultPayload } from '../wire/result.ts';
-import { encodeResult } from '../wire/result.ts';
+import { writeResult } from '../wire/result.ts';
+import type { TextCache } from '../wire/text-cache.ts';
 import { Decided, type Holds } from './holds.ts';
 import type { Journal } from './journal.ts';
 
@@ -41,6 +50,8 @@ export interface EndingsOptions {
   readonly delivery: Delivery;
   readonly metrics: Metrics;
   readonly random: Random;
+  /** Names that were met lately. */
+  readonly known: TextCache;
 }
 
 /**
@@ -51,8 +62,19 @@ export class Endings {
   private readonly options: EndingsOptions;
   /** Parcels issued per destination, those of decisions that are not applied yet included. */
   private readonly issued: number[];
-  private readonly parcelHash = new Uint32Array(4);
-  private readonly resultWriter = new ByteWriter();
+  private readonly parcel: EntryHead = {
+    kind: Kind.result,
+    priority: 2,
+    flags: 0,
+    maxAttempts: 0,
+    hash: new Uint32Array(4),
+    originHigh: 0,
+    originLow: 0,
+    deadline: 0,
+    notBefore: 0,
+  };
+  private readonly echo = new EchoScan();
+  private readonly address = new ByteWriter(512);
   /** Tasks that may be answered by name, and answers given, whose records are on their way. */
   private readonly expected = new Awaiting();
   private readonly answered = new Set<string>();
@@ -170,7 +192,9 @@ export class Endings {
     const { journal } = this.options;
     const ends = outcome !== 0;
     if (ends) journal.record.resolved(id, mailbox, outcome);
-    this.post(`reply:${requester}`, type, result);
+    const reply = `reply:${requester}`;
+    this.beginParcel(shardOf(reply, this.options.shards), reply, type).bytes(result);
+    journal.record.endPost();
     journal.touch();
     if (!ends) return;
     const key = `${id}\n${mailbox}`;
@@ -229,53 +253,47 @@ export class Endings {
     now: number,
     delivered: boolean,
   ): void {
-    const { state } = this.options;
-    const { tasks } = state;
+    const { state, journal, shards, known } = this.options;
+    const { tasks, mailboxes, types, batches } = state;
     if (!(tasks.flags[slot]! & Flag.answers) || tasks.kind[slot] !== Kind.task) return;
-    const facts = this.facts(slot);
-    const origin = this.origin(slot);
-    const result = encodeResult(
-      {
-        taskId: facts.id,
-        to: state.mailboxes.name(tasks.mailbox[slot]!),
-        type: facts.type,
-        requester: facts.requester,
-        outcome,
-        executor,
-        error: clipped(error),
-        attempts: tasks.attempts[slot]! + (delivered ? 1 : 0),
-        finishedAtMs: now,
-        contextId: facts.contextId,
-      },
-      answer,
-      this.resultWriter,
+    const { address, echo } = this;
+    const record = batches.bytes(tasks.batch[slot]!);
+    const at = tasks.offset[slot]!;
+    echo.read(record, entryBodyStart(record, at), at + entryLength(record, at));
+    address.length = 0;
+    address.utf8('reply:');
+    address.bytes(record, echo.requesterStart, echo.requesterEnd);
+    writeOrigin(address, '#', record, at);
+    const reply = address.written();
+    const writer = this.beginParcel(
+      shardOfBytes(reply, 0, reply.length, shards),
+      known.get(reply, 0, reply.length),
+      types.text(tasks.type[slot]!),
     );
-    this.post(replyMailbox(facts.requester, origin === '' ? undefined : origin), facts.type, result);
+    const ending = {
+      to: mailboxes.name(tasks.mailbox[slot]!),
+      outcome,
+      executor,
+      error: clipped(error),
+      attempts: tasks.attempts[slot]! + (delivered ? 1 : 0),
+      finishedAtMs: now,
+    };
+    writeResult(writer, record, echo, ending, answer);
+    journal.record.endPost();
   }
 
-  private post(mailbox: string, type: string, result: Uint8Array): void {
-    const { shard, shards, journal } = this.options;
-    const destination = shardOf(mailbox, shards);
+  /** Begins a parcel with a result; the result is to be written to the answer. */
+  private beginParcel(destination: number, mailbox: string, type: string): ByteWriter {
+    const { shard, journal } = this.options;
     const number = ++this.issued[destination]!;
-    const hash = this.parcelHash;
+    const { hash } = this.parcel;
     // Unique by where it comes from. The first word scatters parcels as the hash of an id would: all
     // shards count from 1, so that tables would otherwise find theirs side by side.
     hash[0] = mix(mix(shard + 1) ^ number);
     hash[1] = shard;
     hash[2] = number % 0x1_0000_0000;
     hash[3] = Math.floor(number / 0x1_0000_0000);
-    const head = {
-      kind: Kind.result,
-      priority: 2,
-      flags: 0,
-      maxAttempts: 0,
-      hash,
-      originHigh: 0,
-      originLow: 0,
-      deadline: 0,
-      notBefore: 0,
-    };
-    journal.record.post({ destination, number, mailbox, type, entry: encodeEntry(head, result) });
+    return journal.record.beginPost(destination, number, mailbox, type, this.parcel);
   }
 }
 

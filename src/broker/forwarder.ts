@@ -1,3 +1,4 @@
+import { DirtySet } from '../core/dirty-set.ts';
 import type { Parcel } from '../core/outbox.ts';
 import type { ShardState } from '../core/shard-state.ts';
 import { backoff } from '../std/backoff.ts';
@@ -35,6 +36,8 @@ export class Forwarder {
   private readonly options: ForwarderOptions;
   private readonly busy: boolean[];
   private readonly marked: number[];
+  /** Shards for which parcels have come. */
+  private readonly dirty = new DirtySet();
   private closed = false;
 
   constructor(options: ForwarderOptions) {
@@ -43,14 +46,30 @@ export class Forwarder {
     this.marked = this.busy.map(() => 0);
   }
 
+  /** Something has come for that shard: {@link run} shall send it, with what comes until then. */
+  mark(destination: number): void {
+    this.dirty.add(destination);
+  }
+
+  run(): void {
+    this.dirty.drain(this.pump);
+  }
+
+  /** Sends everything that waits. */
+  runAll(): void {
+    for (let destination = 0; destination < this.busy.length; destination++) this.pump(destination);
+  }
+
   /** Sends what waits for that shard, unless something is on its way there. */
-  pump(destination: number, attempt = 0): void {
+  private readonly pump = (destination: number, attempt = 0): void => {
     const { state, forward, shard, journal, clock, random } = this.options;
     if (this.closed || this.busy[destination]) return;
     const parcels: Parcel[] = [];
     let bytes = 0;
-    for (const parcel of state.outbox.pending(destination)) {
-      if (parcel.number <= this.marked[destination]!) continue;
+    const pending = state.outbox.pending(destination);
+    // Those up to the mark have arrived; only the log has not said so yet.
+    for (let at = arrived(pending, this.marked[destination]!); at < pending.length; at++) {
+      const parcel = pending[at]!;
       bytes += parcel.entry.length;
       if (parcels.length > 0 && (parcels.length === PARCELS || bytes > PARCEL_BYTES)) break;
       parcels.push(parcel);
@@ -75,14 +94,21 @@ export class Forwarder {
       journal.touch();
       this.pump(destination);
     });
-  }
-
-  /** Sends everything that waits. */
-  pumpAll(): void {
-    for (let destination = 0; destination < this.busy.length; destination++) this.pump(destination);
-  }
+  };
 
   close(): void {
     this.closed = true;
   }
+}
+
+/** How many of the parcels have a number up to `mark`; their numbers ascend. */
+function arrived(parcels: readonly Parcel[], mark: number): number {
+  let low = 0;
+  let high = parcels.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (parcels[middle]!.number <= mark) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }

@@ -148,6 +148,7 @@ export class Owner implements Applied {
       delivery: options.delivery,
       metrics: options.metrics,
       random,
+      known: options.known,
     });
     this.holders = new Holders(shard, this.state, this.subscriptions, this.holds, this.journal);
     this.dispatcher = new Dispatcher({
@@ -257,7 +258,7 @@ export class Owner implements Applied {
       else if (tasks.flags[slot]! & Flag.deadline && tasks.state[slot] === State.queued) this.setAlarm(slot);
     }
     for (const [, mailbox] of mailboxes.entries()) this.dispatcher.mark(mailbox);
-    this.forwarder.pumpAll();
+    this.forwarder.runAll();
     this.dispatchAll();
   }
 
@@ -273,7 +274,9 @@ export class Owner implements Applied {
         'a record was skipped: it can not be read',
       );
     }
-    if (this.phase === 'serving') this.dispatchAll();
+    if (this.phase !== 'serving') return;
+    this.forwarder.run();
+    this.dispatchAll();
   }
 
   // ── What follows from a record ───────────────────────────────────────────────────────────────
@@ -343,7 +346,7 @@ export class Owner implements Applied {
   }
 
   posted(destination: number): void {
-    this.forwarder.pump(destination);
+    this.forwarder.mark(destination);
   }
 
   epochBegan(): void {

@@ -1,5 +1,8 @@
 import { grown } from './task-table.ts';
 
+/** What a mailbox is among those of replies. */
+const Form = { other: 0, lane: 1, replies: 2 } as const;
+
 /**
  * The mailboxes of a shard by name, as small numbers. A mailbox exists as long as it holds a task
  * or somebody has pinned it, so names that nobody uses cost nothing.
@@ -14,7 +17,7 @@ export class Mailboxes {
   private readonly ids = new Map<string, number>();
   private readonly free: number[] = [];
   private references = new Uint32Array(0);
-  private lanes = new Uint8Array(0);
+  private forms = new Uint8Array(0);
 
   get size(): number {
     return this.ids.size;
@@ -38,7 +41,12 @@ export class Mailboxes {
 
   /** Whether it is a session's own lane of an agent's replies. */
   isLane(id: number): boolean {
-    return this.lanes[id] === 1;
+    return this.forms[id] === Form.lane;
+  }
+
+  /** Whether it holds an agent's replies, and sessions may have lanes of it. */
+  mayHaveLanes(id: number): boolean {
+    return this.forms[id] === Form.replies;
   }
 
   /** Whether that id is in use. */
@@ -54,7 +62,7 @@ export class Mailboxes {
       if (id >= this.queued.length) this.grow();
       this.names[id] = name;
       this.ids.set(name, id);
-      this.lanes[id] = name.startsWith('reply:') && name.includes('#') ? 1 : 0;
+      this.forms[id] = formOf(name);
     }
     this.references[id]!++;
     return id;
@@ -82,6 +90,11 @@ export class Mailboxes {
     this.leased = grown(this.leased, new Uint32Array(size));
     this.bytes = grown(this.bytes, new Float64Array(size));
     this.references = grown(this.references, new Uint32Array(size));
-    this.lanes = grown(this.lanes, new Uint8Array(size));
+    this.forms = grown(this.forms, new Uint8Array(size));
   }
+}
+
+function formOf(name: string): number {
+  if (!name.startsWith('reply:')) return Form.other;
+  return name.includes('#') ? Form.lane : Form.replies;
 }

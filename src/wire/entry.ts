@@ -49,11 +49,19 @@ export function writeEntry(
   start: number,
   end: number,
 ): void {
+  const at = beginEntry(writer, mailbox, type, head);
+  writer.bytes(body, start, end);
+  endEntry(writer, at);
+}
+
+/** Begins an entry: what is written next is its envelope, until {@link endEntry} of the answer. */
+export function beginEntry(writer: ByteWriter, mailbox: number, type: number, head: EntryHead): number {
+  const at = writer.length;
   const flags =
     (head.flags & ~(Flag.deadline | Flag.delay)) |
     (head.deadline > 0 ? Flag.deadline : 0) |
     (head.notBefore > 0 ? Flag.delay : 0);
-  writer.u32(bodyOffset(flags) + end - start);
+  writer.u32(0);
   writer.u16(mailbox);
   writer.u16(type);
   writer.u8(head.kind);
@@ -68,7 +76,12 @@ export function writeEntry(
   writer.u32(head.originLow);
   if (head.deadline > 0) writer.f64(head.deadline);
   if (head.notBefore > 0) writer.f64(head.notBefore);
-  writer.bytes(body, start, end);
+  return at;
+}
+
+/** The envelope of the entry that began at `at` is complete. */
+export function endEntry(writer: ByteWriter, at: number): void {
+  writer.setU32(at, writer.length - at);
 }
 
 function bodyOffset(flags: number): number {
@@ -125,6 +138,21 @@ export function entryOrigin(record: Uint8Array, offset: number): string {
   const reader = asBuffer(record);
   return sessionOf(reader.readUInt32LE(offset + 28), reader.readUInt32LE(offset + 32));
 }
+
+/** Writes the session that published the task of that entry behind `mark`; nothing if there is none. */
+export function writeOrigin(writer: ByteWriter, mark: string, record: Uint8Array, offset: number): void {
+  let some = 0;
+  for (let at = offset + 28; at < ENTRY_HEADER + offset; at++) some |= record[at]!;
+  if (some === 0) return;
+  writer.utf8(mark);
+  for (const word of [offset + 28, offset + 32])
+    for (let at = word + 3; at >= word; at--) writer.u16(HEX_PAIRS[record[at]!]!);
+}
+
+/** The two digits of each byte, as they stand in memory. */
+const HEX_PAIRS = Uint16Array.from({ length: 256 }, (_, byte) =>
+  Buffer.from(byte.toString(16).padStart(2, '0')).readUInt16LE(),
+);
 
 /** An entry as it is read. One object is filled again and again. */
 export class Entry {

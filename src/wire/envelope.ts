@@ -236,6 +236,50 @@ export function taskFacts(bytes: Uint8Array): TaskFacts {
   return facts;
 }
 
+/** Where the facts stand in a serialized task that its result repeats. One object is used again and again. */
+export class EchoScan {
+  idStart = 0;
+  idEnd = 0;
+  typeStart = 0;
+  typeEnd = 0;
+  requesterStart = 0;
+  requesterEnd = 0;
+  contextStart = 0;
+  contextEnd = 0;
+  private readonly scanner = new Scanner();
+
+  /** Reads the task in `bytes[start, end)`, which was checked when it was accepted. */
+  read(bytes: Uint8Array, start: number, end: number): void {
+    const { scanner } = this;
+    this.idStart = this.idEnd = 0;
+    this.typeStart = this.typeEnd = 0;
+    this.requesterStart = this.requesterEnd = 0;
+    this.contextStart = this.contextEnd = 0;
+    scanner.open(bytes, start, end);
+    while (scanner.next()) {
+      switch (scanner.field) {
+        case TaskField.id:
+          this.idStart = scanner.start;
+          this.idEnd = scanner.stop;
+          break;
+        case TaskField.type:
+          this.typeStart = scanner.start;
+          this.typeEnd = scanner.stop;
+          break;
+        case TaskField.requester:
+          this.requesterStart = scanner.start;
+          this.requesterEnd = scanner.stop;
+          break;
+        case TaskField.context:
+          this.contextStart = scanner.start;
+          this.contextEnd = scanner.stop;
+          break;
+        default:
+      }
+    }
+  }
+}
+
 /** The task with an id appended, for tasks that came without: in protobuf the last value counts. */
 export function withId(task: Uint8Array, start: number, end: number, id: string): Buffer {
   const writer = new ByteWriter(end - start + id.length + 4);

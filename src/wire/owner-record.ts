@@ -3,7 +3,9 @@ import { DEATHS } from '../core/shard-state.ts';
 import { orderOf, RECORD_TASKS } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
-import { RECORD_VERSION, sessionOf, unreadable, writeSession } from './entry.ts';
+import type { EntryHead } from './entry.ts';
+import { beginEntry, endEntry, RECORD_VERSION, sessionOf, unreadable, writeSession } from './entry.ts';
+import type { TextCache } from './text-cache.ts';
 
 /**
  * A record of the owner in a shard's log (subject `owner`), little-endian: `u8 'O' | u8 version | u8 flags |
@@ -110,6 +112,8 @@ export class OwnerRecordWriter implements OwnerOperations {
   private runCode = 0;
   private runOf: string | number = '';
   private runCount = 0;
+  /** Where the entry of the parcel stands that is being written. */
+  private parcelAt = 0;
 
   constructor() {
     this.reset();
@@ -228,13 +232,28 @@ export class OwnerRecordWriter implements OwnerOperations {
     writer.bytes(entry);
   }
 
-  post(posting: Posting): void {
+  post({ destination, number, mailbox, type, entry }: Posting): void {
+    this.postHead(destination, number, mailbox, type);
+    this.writer.bytes(entry);
+  }
+
+  /** Begins a parcel: the envelope of its entry is written to the answer, until {@link endPost}. */
+  beginPost(destination: number, number: number, mailbox: string, type: string, head: EntryHead): ByteWriter {
+    this.postHead(destination, number, mailbox, type);
+    this.parcelAt = beginEntry(this.writer, 0, 0, head);
+    return this.writer;
+  }
+
+  endPost(): void {
+    endEntry(this.writer, this.parcelAt);
+  }
+
+  private postHead(destination: number, number: number, mailbox: string, type: string): void {
     this.op(Op.post);
-    this.writer.u16(posting.destination);
-    this.writer.f64(posting.number);
-    this.writer.text(posting.mailbox);
-    this.writer.text(posting.type);
-    this.writer.bytes(posting.entry);
+    this.writer.u16(destination);
+    this.writer.f64(number);
+    this.writer.text(mailbox);
+    this.writer.text(type);
   }
 
   forwarded(destination: number, upTo: number): void {
@@ -339,9 +358,18 @@ export function readOwnerHead(bytes: Uint8Array): OwnerHead {
   return { tag, epoch, now: reader.f64(), beginsEpoch: (flags & EPOCH_FLAG) !== 0 };
 }
 
-/** Calls what the record says, in order. Throws HubError `corrupt` at an operation it doesn't know. */
-export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
+/**
+ * Calls what the record says, in order; names of parcels that are `known` need no decoding. Throws
+ * HubError `corrupt` at an operation it doesn't know.
+ */
+export function readOwner(bytes: Uint8Array, known: TextCache, to: OwnerOperations): void {
   const reader = new ByteReader(bytes, HEADER);
+  const name = (): string => {
+    const length = reader.u16();
+    const start = reader.at;
+    reader.at += length;
+    return known.get(bytes, start, reader.at);
+  };
   const order = (): number => {
     const sequence = reader.u48();
     return orderOf(sequence, reader.u16());
@@ -413,8 +441,8 @@ export function readOwner(bytes: Uint8Array, to: OwnerOperations): void {
         to.post({
           destination: reader.u16(),
           number: reader.f64(),
-          mailbox: reader.text(),
-          type: reader.text(),
+          mailbox: name(),
+          type: name(),
           entry: entry(),
         });
         break;

@@ -1,12 +1,10 @@
 import { ByteWriter } from './bytes.ts';
 import type { Ranges } from './client-frame.ts';
+import type { EchoScan } from './envelope.ts';
 
-/** What a result says, beside the payload. */
-export interface ResultFacts {
-  readonly taskId: string;
+/** What a result says, beside the payload and what it repeats of its task. */
+export interface ResultEnding {
   readonly to: string;
-  readonly type: string;
-  readonly requester: string;
   /** `agenthub.v1.Outcome`. */
   readonly outcome: number;
   readonly executor: string;
@@ -14,6 +12,13 @@ export interface ResultFacts {
   readonly attempts: number;
   /** Unix milliseconds. */
   readonly finishedAtMs: number;
+}
+
+/** What a result says, beside the payload. */
+export interface ResultFacts extends ResultEnding {
+  readonly taskId: string;
+  readonly type: string;
+  readonly requester: string;
   readonly contextId: string;
 }
 
@@ -28,32 +33,46 @@ export interface ResultPayload {
   readonly headers: Ranges | undefined;
 }
 
-/** Makes a serialized `agenthub.v1.Result`. Who makes many lends an empty writer for it. */
-export function encodeResult(
-  facts: ResultFacts,
-  answer: ResultPayload | undefined,
-  writer = new ByteWriter(256),
-): Buffer {
+/** Makes a serialized `agenthub.v1.Result`. */
+export function encodeResult(facts: ResultFacts, answer: ResultPayload | undefined): Buffer {
+  const writer = new ByteWriter(256);
   text(writer, 1, facts.taskId);
-  text(writer, 2, facts.to);
   text(writer, 3, facts.type);
   text(writer, 4, facts.requester);
-  number(writer, 5, facts.outcome);
-  text(writer, 6, facts.executor);
-  if (answer) {
-    range(writer, 7, answer.bytes, answer.payloadStart, answer.payloadEnd);
-    range(writer, 8, answer.bytes, answer.contentTypeStart, answer.contentTypeEnd);
-  }
-  text(writer, 9, facts.error);
-  number(writer, 10, facts.attempts);
-  number(writer, 11, Math.floor(facts.finishedAtMs));
-  if (answer?.headers) {
-    for (let index = 0; index < answer.headers.count; index++) {
-      range(writer, 12, answer.bytes, answer.headers.start(index), answer.headers.end(index));
-    }
-  }
   text(writer, 13, facts.contextId);
+  writeEnding(writer, facts, answer);
   return writer.take();
+}
+
+/** Writes the serialized `agenthub.v1.Result` of the task in `task`, whose facts are copied and not decoded. */
+export function writeResult(
+  writer: ByteWriter,
+  task: Uint8Array,
+  echo: EchoScan,
+  ending: ResultEnding,
+  answer: ResultPayload | undefined,
+): void {
+  range(writer, 1, task, echo.idStart, echo.idEnd);
+  range(writer, 3, task, echo.typeStart, echo.typeEnd);
+  range(writer, 4, task, echo.requesterStart, echo.requesterEnd);
+  range(writer, 13, task, echo.contextStart, echo.contextEnd);
+  writeEnding(writer, ending, answer);
+}
+
+function writeEnding(writer: ByteWriter, ending: ResultEnding, answer: ResultPayload | undefined): void {
+  text(writer, 2, ending.to);
+  number(writer, 5, ending.outcome);
+  text(writer, 6, ending.executor);
+  text(writer, 9, ending.error);
+  number(writer, 10, ending.attempts);
+  number(writer, 11, Math.floor(ending.finishedAtMs));
+  if (!answer) return;
+  range(writer, 7, answer.bytes, answer.payloadStart, answer.payloadEnd);
+  range(writer, 8, answer.bytes, answer.contentTypeStart, answer.contentTypeEnd);
+  if (!answer.headers) return;
+  for (let index = 0; index < answer.headers.count; index++) {
+    range(writer, 12, answer.bytes, answer.headers.start(index), answer.headers.end(index));
+  }
 }
 
 function text(writer: ByteWriter, field: number, value: string): void {

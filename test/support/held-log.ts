@@ -1,6 +1,7 @@
 import type { Append, Extent, Log, Reading } from '../../src/log/log.ts';
 import { HubError } from '../../src/std/errors.ts';
 import { type Posting, readOwner } from '../../src/wire/owner-record.ts';
+import { TextCache } from '../../src/wire/text-cache.ts';
 
 type Done = Parameters<Log['append']>[2];
 
@@ -89,7 +90,7 @@ function read(record: Uint8Array): { said: string[]; posted: Posting[] } {
       const plain = details.filter((one) => typeof one === 'number' || typeof one === 'string');
       said.push([name, ...plain].join(' '));
     };
-  readOwner(record, {
+  readOwner(record, new TextCache(16), {
     lease: note('lease'),
     finish: note('finish'),
     drop: note('drop'),

@@ -48,6 +48,7 @@ class Desk {
     delivery: { maxAttempts: 2, backoffInitialMs: 100, backoffMaxMs: 1000 },
     metrics: this.metrics,
     random: { float: () => 0, uint32: () => 7, token: () => '' },
+    known: new TextCache(64),
   });
   private sequence = 0;
 

@@ -3,10 +3,19 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import fc from 'fast-check';
 import { Flag, Kind } from '../../../src/core/task-table.ts';
+import { ByteWriter } from '../../../src/wire/bytes.ts';
 import { SettlementScan } from '../../../src/wire/client-frame.ts';
-import { priorityOf, rehashed, taskFacts, taskHash, TaskScan, withId } from '../../../src/wire/envelope.ts';
+import {
+  EchoScan,
+  priorityOf,
+  rehashed,
+  taskFacts,
+  taskHash,
+  TaskScan,
+  withId,
+} from '../../../src/wire/envelope.ts';
 import { SettlementSchema } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
-import { encodeResult } from '../../../src/wire/result.ts';
+import { encodeResult, writeResult } from '../../../src/wire/result.ts';
 import { ResultSchema, TaskSchema } from '../../../src/wire/gen/agenthub/v1/task_pb.ts';
 import { bytes, headers, task, text, time } from './arbitrary.ts';
 
@@ -199,6 +208,25 @@ describe('a result', () => {
         expect(read).toEqual(
           create(ResultSchema, { ...rest, outcome: rest.outcome as 0, finishedAtMs: BigInt(finishedAtMs) }),
         );
+      }),
+    );
+  });
+
+  test('repeats what its task says, whether that is decoded on the way or copied', () => {
+    const frame = fc.record({ before: bytes, after: bytes });
+    fc.assert(
+      fc.property(task, text, frame, (fields, executor, { before, after }) => {
+        const encoded = encode(fields);
+        const { id, type, requester, contextId } = taskFacts(encoded);
+        const around = Buffer.concat([before, encoded, after]);
+        const echo = new EchoScan();
+        echo.read(around, before.length, before.length + encoded.length);
+        const ending = { to: 'x', outcome: 1, executor, error: '', attempts: 1, finishedAtMs: 1 };
+        const writer = new ByteWriter();
+        writeResult(writer, around, echo, ending, undefined);
+        const facts = { ...ending, taskId: id, type, requester, contextId };
+        const read = fromBinary(ResultSchema, writer.take());
+        expect(read).toEqual(fromBinary(ResultSchema, encodeResult(facts, undefined)));
       }),
     );
   });

@@ -321,7 +321,7 @@ describe("an owner's record", () => {
           const record = writer.finishRecord(tag, at, now, beginsEpoch);
           expect(readOwnerHead(record)).toEqual({ tag, epoch: at, now, beginsEpoch });
           const { calls: heard, operations } = notebook();
-          readOwner(record, operations);
+          readOwner(record, cache, operations);
           expect(heard).toEqual(calls.map(([operation, ...said]) => [operation, ...said.map(plain)]));
         },
       ),
@@ -338,7 +338,7 @@ describe("an owner's record", () => {
     );
     record[1] = 1;
     const unknown = Buffer.concat([record, Buffer.from([200])]);
-    expect(() => readOwner(unknown, notebook().operations)).toThrow(
+    expect(() => readOwner(unknown, cache, notebook().operations)).toThrow(
       expect.objectContaining({ code: 'corrupt' }),
     );
   });
@@ -352,7 +352,7 @@ describe("an owner's record", () => {
         const { calls: heard, operations } = notebook();
         const head = record.length - (cut % record.length);
         try {
-          readOwner(record.subarray(0, head), operations);
+          readOwner(record.subarray(0, head), cache, operations);
         } catch {
           // Cut in the middle of a decision.
         }
