@@ -6,6 +6,8 @@ const NEVER: Timer = { cancel() {} };
 export class Life implements Clock {
   over = false;
   private readonly clock: Clock;
+  /** What was due while the process slept. */
+  private held: (() => void)[] | undefined;
 
   constructor(clock: Clock) {
     this.clock = clock;
@@ -16,7 +18,19 @@ export class Life implements Clock {
   }
 
   after(ms: number, run: () => void): Timer {
-    return this.over ? NEVER : this.clock.after(ms, () => this.live(run));
+    if (this.over) return NEVER;
+    let cancelled = false;
+    const timer = this.clock.after(ms, () =>
+      this.live(() => {
+        if (!cancelled) run();
+      }),
+    );
+    return {
+      cancel() {
+        cancelled = true;
+        timer.cancel();
+      },
+    };
   }
 
   soon(run: () => void): void {
@@ -28,7 +42,21 @@ export class Life implements Clock {
     this.over = true;
   }
 
+  /** The process does nothing until {@link resume}, as one that is stopped by a signal, or swapped out. */
+  pause(): void {
+    this.held ??= [];
+  }
+
+  /** It does all that was due, and goes on. */
+  resume(): void {
+    const held = this.held ?? [];
+    this.held = undefined;
+    for (const run of held) this.soon(run);
+  }
+
   private live(run: () => void): void {
-    if (!this.over) run();
+    if (this.over) return;
+    if (this.held) this.held.push(run);
+    else run();
   }
 }
