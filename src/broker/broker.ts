@@ -129,6 +129,7 @@ export class Broker {
           known,
           knownIds: options.knownIds,
           graceMs: options.graceMs,
+          strangersUntil: () => (this.current === 'starting' ? Infinity : this.sessions.strangersUntil),
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) =>
             this.ingress.forward(destination, source, parcels, done),

@@ -60,6 +60,8 @@ export interface OwnerOptions {
   readonly knownIds: number | undefined;
   /** How long sessions have to come back after a restart, in milliseconds. */
   readonly graceMs: number;
+  /** When all those of before have had that time; `Infinity` while the broker takes no sessions yet. */
+  readonly strangersUntil: () => number;
   readonly forward: Forward;
   /** Whether the log is so full that no task may be delivered. */
   readonly starved: () => boolean;
@@ -322,6 +324,14 @@ export class Owner implements Applied {
       this.journal.record.fanout(some, types.text(tasks.type[slot]!), entry);
     }
     this.endings.finishSilently(slot, Outcome.delivered);
+  }
+
+  /** Fans out a broadcast that was found in the log, once those whom it was to reach may be back. */
+  private broadcastLater(slot: number): void {
+    const { graceMs, strangersUntil } = this.options;
+    const until = strangersUntil();
+    if (until <= this.now) this.broadcast(slot);
+    else this.alarms.set(slot, Math.min(until, this.now + graceMs));
   }
 
   leased(slot: number): void {
@@ -724,7 +734,7 @@ export class Owner implements Applied {
       this.endings.retry(slot, 'it ran longer than its max_run_ms', 0, this.now);
       this.letGo(slot);
     } else if (this.holds.decided[slot] !== Decided.nothing) return;
-    else if (tasks.kind[slot] === Kind.broadcast) this.broadcast(slot);
+    else if (tasks.kind[slot] === Kind.broadcast) this.broadcastLater(slot);
     else if (isOverdue(this.state, slot, this.now))
       this.expire(slot, 'deadline', 'the deadline passed before it was delivered');
     else if (tasks.state[slot] === State.queued && !this.ready.has(slot)) this.makeReady(slot);

@@ -47,7 +47,7 @@ export class Sessions {
   private readonly graceMs: number;
   private readonly gone: (session: string) => void;
   /** Until then, sessions that nobody knows may be those of before the restart. */
-  private strangersUntil = 0;
+  strangersUntil = 0;
   /** Sessions that ended lately: a connection of theirs that was given up may yet say hello. */
   private readonly ended = new Set<string>();
   private readonly shared: boolean;

@@ -46,7 +46,8 @@ export class Attachments {
   }
 
   /**
-   * Attaches; one that is there already stays as it is. `attached` is called when it is served.
+   * Attaches. One that is there already stays, with the window that is said now: that may have been changed
+   * on a connection which broke. `attached` is called when it is served.
    *
    * @throws HubError `invalid` or `conflict`, naming the field, or `exhausted`, naming the limit.
    */
@@ -54,7 +55,10 @@ export class Attachments {
     const { attachment, mailbox } = attach;
     if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
     const known = this.byNumber.get(attachment);
-    if (known?.mailbox === mailbox) return attached();
+    if (known?.mailbox === mailbox) {
+      this.resize(attachment, attach.window);
+      return attached();
+    }
     if (known) {
       throw new HubError('conflict', `attachment ${attachment} is in use for ${known.mailbox}`, {
         field: 'attachment',
@@ -90,6 +94,15 @@ export class Attachments {
     const seat = seatOf(mailbox, this.broker.shardOf(mailbox), spec);
     this.byNumber.set(attachment, seat);
     this.broker.attach(seat, attached);
+  }
+
+  /** Gives the attachment that window, and what it may get now. */
+  resize(number: number, window: number): void {
+    const seat = this.byNumber.get(number);
+    if (!seat) return;
+    seat.window = window;
+    for (const consumer of seat.consumers) consumer.resize(window);
+    this.broker.resume(seat);
   }
 
   /** Detaches. */

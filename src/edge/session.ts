@@ -403,11 +403,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   window({ attachment, window }: Window): void {
-    const seat = this.attachments.get(attachment);
-    if (!seat) return;
-    seat.window = window;
-    for (const consumer of seat.consumers) consumer.resize(window);
-    this.broker.resume(seat);
+    this.attachments.resize(attachment, window);
   }
 
   heartbeat({ inFlight, hash }: Heartbeat): void {

@@ -101,6 +101,18 @@ describe('a session', () => {
     expect((await after.settled()).refused).toEqual([]);
   });
 
+  test('has the window that it says when it resumes: a change of it may have been lost', async () => {
+    const broker = await hub.start(PATIENT);
+    const before = await worker(broker, 'worker', 1);
+    await before.publish(tasks('worker', 'a', 'b'));
+    const { lease } = await before.delivery();
+    await before.drop();
+    const hello = { sessionId: before.sessionId, incarnation: 1, inFlight: [lease] };
+    const after = await Agent.connect(broker, hello);
+    expect((await after.attach(1, 'worker', { window: 2 })).code).toBe(0);
+    expect(await after.ids(1)).toEqual(['b']);
+  });
+
   test('gets what came while it was away', async () => {
     const broker = await hub.start(PATIENT);
     const before = await worker(broker, 'worker');

@@ -225,7 +225,9 @@ export class Ledger implements Observer {
       return;
     }
     const known = this.sessions.get(connection.session);
-    if (known) for (const saying of frame.says) this.take(connection.session, known, saying);
+    // What a former connection says is void.
+    if (known?.connection !== connection) return;
+    for (const saying of frame.says) this.take(connection.session, known, saying);
   }
 
   /** Its publisher has said it again since, and may have been told that it was refused. */
@@ -242,7 +244,10 @@ export class Ledger implements Observer {
         const { attachment, mailbox, window, listener } = saying;
         known.mailboxes.set(attachment, mailbox);
         if (listener) this.listened.add(mailbox);
-        if (known.attachments.has(attachment)) return;
+        if (known.attachments.has(attachment)) {
+          this.resized(known, attachment, window);
+          return;
+        }
         known.attachments.set(attachment, {
           listener,
           window,
@@ -262,14 +267,9 @@ export class Ledger implements Observer {
           if (holding.session === session && holding.attachment === saying.attachment) holding.attachment = 0;
         }
         return;
-      case 'window': {
-        const attachment = known.attachments.get(saying.attachment);
-        if (!attachment) return;
-        attachment.former = attachment.window;
-        attachment.window = saying.window;
-        attachment.changedAt = this.now;
+      case 'window':
+        this.resized(known, saying.attachment, saying.window);
         return;
-      }
       case 'publish':
         known.publishes.set(saying.batch, saying.nonces);
         for (const nonce of saying.nonces) {
@@ -304,6 +304,14 @@ export class Ledger implements Observer {
         return;
       default:
     }
+  }
+
+  private resized(known: Known, number: number, window: number): void {
+    const attachment = known.attachments.get(number);
+    if (!attachment || attachment.window === window) return;
+    attachment.former = attachment.window;
+    attachment.window = window;
+    attachment.changedAt = this.now;
   }
 
   private settling({ lease, verdict, text }: Settling): void {

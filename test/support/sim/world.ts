@@ -163,7 +163,6 @@ export class World implements Surroundings, Tap {
     if (this.process) return;
     const { plan, clock, random } = this;
     this.trace(() => '*** the broker starts');
-    const since = clock.now();
     const kept = plan.shortRetention ? 200 + random.below(400) : LONG_MS;
     const options: ProcessOptions = {
       clock,
@@ -215,7 +214,11 @@ export class World implements Surroundings, Tap {
         batchTasks: 100,
       },
       open: (life, done) => this.openLog(life, done),
-      ready: (life) => life.after(plan.graceMs, () => this.ledger.sessionsBack(since + plan.graceMs)),
+      // What a former process left to fan out it does once all may be back, and looks that often whether they may.
+      ready: (life) => {
+        const back = clock.now() + plan.graceMs;
+        life.after(2 * plan.graceMs, () => this.ledger.sessionsBack(back));
+      },
       ended: (error) => this.processEnded(error),
     };
     this.process = new Process(options);

@@ -33,6 +33,8 @@ test('a broadcast that was acknowledged before the broker died reaches those who
   log.append(0, { subject: 'tasks', bytes, id: '' }, () => {});
   clock.advance(100);
 
+  // Another shard takes longer.
+  const readyAt = clock.now() + 2.5 * GRACE;
   const owner = new Owner({
     shard: 0,
     log,
@@ -46,6 +48,7 @@ test('a broadcast that was acknowledged before the broker died reaches those who
     known: new TextCache(64),
     knownIds: undefined,
     graceMs: GRACE,
+    strangersUntil: () => readyAt + GRACE,
     forward: () => {},
     isAlive: () => true,
     starved: () => false,
@@ -54,7 +57,7 @@ test('a broadcast that was acknowledged before the broker died reaches those who
     },
   });
   owner.follow(() => owner.begin(0, () => owner.deliver()));
-  clock.advance(GRACE / 2);
+  clock.advance(3 * GRACE);
 
   const got: string[] = [];
   const spec = { number: 1, listener: false, types: new Set(''), taskIds: new Set(''), agent: '' };

@@ -55,6 +55,7 @@ class Shard {
       known: new TextCache(64),
       knownIds: undefined,
       graceMs: 1000,
+      strangersUntil: () => 0,
       forward: (_destination, _source, _parcels, done) => this.forwarding.push(() => done(undefined)),
       isAlive: () => false,
       starved: () => false,

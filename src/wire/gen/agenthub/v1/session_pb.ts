@@ -119,8 +119,8 @@ export const HelloSchema: GenMessage<Hello> = /*@__PURE__*/
 
 /**
  * Subscribes the session to a mailbox. A client sends all its attachments again in the first frame
- * after a reconnect: those that are still there stay as they are, and the broker may have been
- * restarted in between.
+ * after a reconnect: those that are still there stay, with the window that is said now, and the
+ * broker may have been restarted in between.
  *
  * @generated from message agenthub.v1.Attach
  */
