@@ -187,7 +187,9 @@ export class Transport {
    * made with; this one keeps connections, until a file with certificates has changed.
    */
   #agentFor(url: URL, { ca, cert, key, rejectUnauthorized, servername }: https.RequestOptions): http.Agent {
-    const material = [ca, cert, key].map((part) => (part === undefined ? '' : String(part))).join('\0');
+    const material = [ca, cert, key]
+      .map((part) => (part as Buffer | undefined)?.toString('base64') ?? '')
+      .join(' ');
     if (this.#agent?.material === material) return this.#agent.agent;
     this.#agent?.agent.destroy();
     const options: https.AgentOptions = {
