@@ -52,7 +52,7 @@ export class Forwarder {
   }
 
   run(): void {
-    this.dirty.drain(this.pump);
+    this.dirty.drain((destination) => this.pump(destination));
   }
 
   /** Sends everything that waits. */
@@ -61,7 +61,7 @@ export class Forwarder {
   }
 
   /** Sends what waits for that shard, unless something is on its way there. */
-  private readonly pump = (destination: number, attempt = 0): void => {
+  private pump(destination: number, attempt = 0): void {
     const { state, forward, shard, journal, clock, random } = this.options;
     if (this.closed || this.busy[destination]) return;
     const parcels: Parcel[] = [];
@@ -94,7 +94,7 @@ export class Forwarder {
       journal.touch();
       this.pump(destination);
     });
-  };
+  }
 
   close(): void {
     this.closed = true;

@@ -94,7 +94,7 @@ const BUGS: Record<string, () => () => void> = {
       return slot;
     }),
   'a result is posted in another record than its decision': () =>
-    replace(Endings, 'post', (self: Insides, original, args) => {
+    replace(Endings, 'answer', (self: Insides, original, args) => {
       const { journal } = self.options;
       journal.after(() => {
         original(...args);
