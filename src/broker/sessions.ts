@@ -11,7 +11,7 @@ export interface RegisteredSession extends Sink {
   readonly incarnation: number;
   readonly connected: boolean;
   /** A later incarnation is known, here or at another broker: this one is void. What it holds stays the session's. */
-  replaced(): void;
+  replaced(by: number): void;
 }
 
 /** A session whose client is connected to this broker, or was last. */
@@ -22,6 +22,8 @@ export interface EdgeSession extends RegisteredSession {
   readonly agents: number;
   /** What it is attached to. */
   seats(): Iterable<Seat>;
+  /** Its attachment of that number. */
+  seat(attachment: number): Seat | undefined;
   /** Asks the client to reconnect elsewhere, or later. */
   goAway(reason: string, deadlineMs: number, draining: boolean): void;
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
@@ -120,7 +122,7 @@ export class Sessions {
     this.ended.delete(id);
     const former = this.live.get(id);
     this.live.set(id, session);
-    if (former !== undefined && former !== session) former.replaced();
+    if (former !== undefined && former !== session) former.replaced(session.incarnation);
   }
 
   /** The session has no connection; it may come back. */
@@ -128,6 +130,16 @@ export class Sessions {
     if (this.lost.has(id)) return;
     const timer = this.clock.after(this.graceMs, () => this.end(id));
     this.lost.set(id, timer);
+  }
+
+  /** The session goes on elsewhere: it is forgotten here, and has not ended. */
+  forget(session: RegisteredSession): void {
+    const { session: id } = session;
+    if (this.live.get(id) !== session) return;
+    this.lost.get(id)?.cancel();
+    this.lost.delete(id);
+    this.live.delete(id);
+    this.own.delete(id);
   }
 
   /** The session has ended for good. */

@@ -15,16 +15,13 @@ const Op = {
   detach: 3,
   window: 4,
   pause: 5,
-  held: 6,
-  reported: 7,
-  settle: 8,
-  extend: 9,
-  progress: 10,
-  reconcile: 11,
-  gone: 12,
+  reported: 6,
+  settle: 7,
+  extend: 8,
+  progress: 9,
+  reconcile: 10,
+  gone: 11,
 } as const;
-
-const Flag = { listener: 1, lane: 2 } as const;
 
 /** A session's attachment to a mailbox, as its owner needs to know it. */
 export interface RelayedAttachment {
@@ -33,8 +30,6 @@ export interface RelayedAttachment {
   readonly mailbox: string;
   readonly agent: string;
   readonly listener: boolean;
-  /** Also to the session's own lane of that mailbox of replies. */
-  readonly lane: boolean;
   /** 0: adaptive. */
   readonly window: number;
   readonly maxWindow: number;
@@ -66,8 +61,6 @@ export interface EdgeVisitor {
   window(ref: number, number: number, window: number): void;
   /** Nothing can be delivered to the session just now, or it can again. */
   pause(ref: number, paused: boolean): void;
-  /** Leases that the session holds as far as the edge knows, one after the other in `bytes[start, end)`. */
-  held(ref: number, bytes: Buffer, start: number, end: number): void;
   /** The owner of that epoch has been told all that the edge knows of that shard. */
   reported(shard: number, revision: number, counter: number): void;
   /** A serialized `agenthub.v1.Settlement` in `bytes[start, end)`. The answer names the call. */
@@ -77,10 +70,10 @@ export interface EdgeVisitor {
   /** A serialized `agenthub.v1.ProgressUpdate` in `bytes[start, end)`. */
   progress(ref: number, bytes: Buffer, start: number, end: number): void;
   /**
-   * All leases that the session holds in shards of this owner, as in {@link held}. Those that were delivered
-   * before that time on the owner's clock and are not listed, it never got.
+   * All leases that the session holds in that shard stand one after the other in `bytes[start, end)`: what it was
+   * given and is not listed, it never got. The owner answers `OwnerVisitor.reconciled`.
    */
-  reconcile(ref: number, before: number, bytes: Buffer, start: number, end: number): void;
+  reconcile(ref: number, shard: number, bytes: Buffer, start: number, end: number): void;
   /** The session will not come back, or hands all back: its leases count as attempts, or don't. */
   gone(ref: number, counts: boolean): void;
 }
@@ -106,7 +99,7 @@ export class EdgeOps {
     writer.u32(attachment.number);
     writer.longText(attachment.mailbox);
     writer.longText(attachment.agent);
-    writer.u8((attachment.listener ? Flag.listener : 0) | (attachment.lane ? Flag.lane : 0));
+    writer.u8(attachment.listener ? 1 : 0);
     writer.u32(attachment.window);
     writer.u32(attachment.maxWindow);
     this.texts(attachment.types);
@@ -128,11 +121,6 @@ export class EdgeOps {
   pause(ref: number, paused: boolean): void {
     this.op(Op.pause, ref);
     this.writer.u8(paused ? 1 : 0);
-  }
-
-  held(ref: number, leases: Iterable<LeaseName>): void {
-    this.op(Op.held, ref);
-    this.leases(leases);
   }
 
   reported(shard: number, revision: number, counter: number): void {
@@ -159,9 +147,9 @@ export class EdgeOps {
     this.message(bytes, start, end);
   }
 
-  reconcile(ref: number, before: number, leases: Iterable<LeaseName>): void {
+  reconcile(ref: number, shard: number, leases: Iterable<LeaseName>): void {
     this.op(Op.reconcile, ref);
-    this.writer.f64(before);
+    this.writer.u16(shard);
     this.leases(leases);
   }
 
@@ -240,10 +228,6 @@ export class EdgeOpsReader {
         return to.window(ref, reader.u32(), reader.u32());
       case Op.pause:
         return to.pause(ref, reader.u8() === 1);
-      case Op.held: {
-        const from = this.leases();
-        return to.held(ref, reader.bytes, from, reader.at);
-      }
       case Op.extend: {
         const from = reader.skip(LEASE_BYTES);
         const runMs = reader.u32();
@@ -255,9 +239,9 @@ export class EdgeOpsReader {
         return to.progress(ref, reader.bytes, from, reader.at);
       }
       case Op.reconcile: {
-        const before = reader.f64();
+        const shard = reader.u16();
         const from = this.leases();
-        return to.reconcile(ref, before, reader.bytes, from, reader.at);
+        return to.reconcile(ref, shard, reader.bytes, from, reader.at);
       }
       default:
         return to.gone(ref, reader.u8() === 1);
@@ -269,13 +253,12 @@ export class EdgeOpsReader {
     const number = reader.u32();
     const mailbox = reader.longText();
     const agent = reader.longText();
-    const flags = reader.u8();
+    const listener = reader.u8() === 1;
     return {
       number,
       mailbox,
       agent,
-      listener: (flags & Flag.listener) !== 0,
-      lane: (flags & Flag.lane) !== 0,
+      listener,
       window: reader.u32(),
       maxWindow: reader.u32(),
       types: this.texts(),

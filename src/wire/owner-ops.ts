@@ -11,7 +11,7 @@ import { SpanReader } from './span-reader.ts';
  */
 const Op = {
   deliver: 1,
-  time: 2,
+  reconciled: 2,
   ended: 3,
   kept: 4,
   abort: 5,
@@ -41,8 +41,8 @@ export interface OwnerVisitor {
     start: number,
     end: number,
   ): void;
-  /** All that the owner delivered before that time on its clock has been said: see `EdgeVisitor.reconcile`. */
-  time(now: number): void;
+  /** What the session said of its leases in that shard counts: deliveries that were said before do not. */
+  reconciled(ref: number, shard: number): void;
   /** The session's lease has ended. */
   ended(ref: number, lease: Lease): void;
   /** The session holds that lease from before, which the owner confirms. */
@@ -89,9 +89,9 @@ export class OwnerOps {
     this.message(bytes, start, end);
   }
 
-  time(now: number): void {
-    this.writer.u8(Op.time);
-    this.writer.f64(now);
+  reconciled(ref: number, shard: number): void {
+    this.op(Op.reconciled, ref);
+    this.writer.u16(shard);
   }
 
   ended(ref: number, lease: LeaseName): void {
@@ -171,8 +171,8 @@ export class OwnerOpsReader {
     switch (code) {
       case Op.deliver:
         return this.deliver(to);
-      case Op.time:
-        return to.time(reader.f64());
+      case Op.reconciled:
+        return to.reconciled(reader.u32(), reader.u16());
       case Op.ended:
         return to.ended(reader.u32(), this.readLease());
       case Op.kept:

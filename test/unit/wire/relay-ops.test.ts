@@ -41,7 +41,6 @@ const attachment: fc.Arbitrary<RelayedAttachment> = fc.record({
   mailbox: longText,
   agent: text,
   listener: flag,
-  lane: flag,
   window: uint32,
   maxWindow: uint32,
   types: texts,
@@ -78,12 +77,11 @@ const edgeSaid = fc.array(
     op('detach', uint32, uint32),
     op('window', uint32, uint32, uint32),
     op('pause', uint32, flag),
-    op('held', uint32, leases),
     op('reported', uint16, fc.integer({ min: 0, max: 2 ** 48 - 1 }), uint32),
     op('settle', uint32, uint32, bytes),
     op('extend', uint32, leaseName, uint32),
     op('progress', uint32, bytes),
-    op('reconcile', uint32, moment, leases),
+    op('reconcile', uint32, uint16, leases),
     op('gone', uint32, flag),
   ),
   { maxLength: 12 },
@@ -91,7 +89,7 @@ const edgeSaid = fc.array(
 const ownerSaid = fc.array(
   fc.oneof(
     op('deliver', uint32, uint32, fc.option(leaseName, { nil: undefined }), uint16, moment, flag, bytes),
-    op('time', moment),
+    op('reconciled', uint32, uint16),
     op('ended', uint32, leaseName),
     op('kept', uint32, leaseName),
     op('abort', uint32, leaseName, longText),
@@ -105,7 +103,7 @@ const ownerSaid = fc.array(
 );
 
 /** Lists of leases, which are read in place. */
-const LISTS = new Set(['held', 'reconcile']);
+const LISTS = new Set(['reconcile']);
 
 /** Calls the writer as its user does: embedded messages stand somewhere in other bytes. */
 function write(said: readonly Said[], ops: object): void {

@@ -1,0 +1,516 @@
+import { fromBinary, toBinary } from '@bufbuild/protobuf';
+import type { Cluster } from '../cluster/cluster.ts';
+import type { Link, LinkListener } from '../cluster/link.ts';
+import type { Clock } from '../std/clock.ts';
+import type { HubError } from '../std/errors.ts';
+import { EdgeOps } from '../wire/edge-ops.ts';
+import type { ProgressUpdate } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { ProgressUpdateSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { ProgressSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
+import type { Lease, LeaseName } from '../wire/lease.ts';
+import type { OwnerVisitor } from '../wire/owner-ops.ts';
+import { OwnerOpsReader } from '../wire/owner-ops.ts';
+import type { Owner } from './owner.ts';
+import type { Seat } from './seat.ts';
+import type { EdgeSession } from './sessions.ts';
+
+/** Until a settlement that an owner could not take just then is sent again, in milliseconds. */
+const AGAIN_MS = 100;
+
+/** A lease that another broker has given to a session of this one. */
+interface Held {
+  readonly lease: LeaseName;
+  /** Counts up with all that came, see {@link Relay.now}. */
+  readonly number: number;
+  readonly seat: Seat | undefined;
+}
+
+/** A session of this broker, as other brokers are told of it. */
+interface Relayed {
+  /** What it is called on links. */
+  readonly ref: number;
+  readonly session: EdgeSession;
+  /** By shard and order. */
+  readonly leases: Map<number, Map<number, Held>>;
+  /** What its client says that it holds in shards that nobody has served since. */
+  readonly claimed: Map<number, readonly LeaseName[]>;
+  /** Shards in which deliveries don't count until the owner has heard what the session holds; how often it was told. */
+  readonly fenced: Map<number, number>;
+  /** Who waits until an attachment is served. */
+  readonly attaching: Map<number, () => void>;
+  paused: boolean;
+}
+
+interface Settling {
+  readonly relayed: Relayed;
+  readonly shard: number;
+  readonly bytes: Uint8Array;
+  readonly start: number;
+  readonly end: number;
+  readonly done: (error: HubError | undefined) => void;
+}
+
+/** An open link to an owner, and what has been said on it. */
+interface Way {
+  readonly link: Link;
+  readonly ops: EdgeOps;
+  /** Sessions that the owner knows. */
+  readonly known: Set<Relayed>;
+  /** Shards of which the owner has been told all. */
+  readonly shards: Set<number>;
+}
+
+/** What a {@link Relay} is made of. */
+export interface RelayOptions {
+  readonly cluster: Cluster;
+  readonly shards: number;
+  readonly clock: Clock;
+  /** A later incarnation of the session is known elsewhere. */
+  readonly replaced: (session: EdgeSession, by: number) => void;
+}
+
+/**
+ * The way from this broker's sessions to owners on other brokers.
+ *
+ * An owner is told everything that concerns a shard when it takes it, and when a link to it opens: who is
+ * attached, who holds what, and what was settled and is not acknowledged. So it does not matter what was lost
+ * before. Until there is one, all this waits here.
+ */
+export class Relay implements LinkListener, OwnerVisitor {
+  private readonly options: RelayOptions;
+  private readonly sessions = new Map<string, Relayed>();
+  private readonly byRef = new Map<number, Relayed>();
+  private readonly ways = new Map<string, Way>();
+  /** Settlements without an answer, in the order in which they were made. */
+  private readonly settling = new Map<number, Settling>();
+  /** Sessions that ended while nobody served a shard that may still count on them. */
+  private readonly farewells = new Map<number, Map<Relayed, boolean>>();
+  private readonly reader = new OwnerOpsReader();
+  private refs = 0;
+  private comings = 0;
+  private calls = 0;
+  /** Where what is being read comes from. */
+  private from: Way | undefined;
+
+  constructor(options: RelayOptions) {
+    this.options = options;
+  }
+
+  // ── What sessions want ───────────────────────────────────────────────────────────────────────
+
+  /** Attaches at the shard's owner, as soon as there is one. */
+  attach(seat: Seat, session: EdgeSession, attached?: () => void): void {
+    const relayed = this.relayed(session);
+    if (attached) relayed.attaching.set(seat.spec.number, attached);
+    const way = this.wayTo(seat.shard);
+    if (!way) return;
+    this.introduce(relayed, way);
+    this.say(way, seat, relayed);
+  }
+
+  detach(seat: Seat, session: string): void {
+    const relayed = this.sessions.get(session);
+    relayed?.attaching.delete(seat.spec.number);
+    const way = relayed && this.wayTo(seat.shard);
+    if (!way?.known.has(relayed)) return;
+    way.ops.detach(relayed.ref, seat.spec.number);
+    way.link.touch();
+  }
+
+  resize(seat: Seat, session: string): void {
+    const relayed = this.sessions.get(session);
+    const way = relayed && this.wayTo(seat.shard);
+    if (!way?.known.has(relayed)) return;
+    way.ops.window(relayed.ref, seat.spec.number, seat.window);
+    way.link.touch();
+  }
+
+  /** Nothing can be given to the session just now, or it can again. */
+  pause(session: string, paused: boolean): void {
+    const relayed = this.sessions.get(session);
+    if (!relayed || relayed.paused === paused) return;
+    relayed.paused = paused;
+    for (const way of this.waysOf(relayed)) way.ops.pause(relayed.ref, paused);
+  }
+
+  /** Settles a lease by a serialized settlement; `done` once its owner has answered, whoever that is by then. */
+  settle(
+    session: EdgeSession,
+    shard: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    done: (error: HubError | undefined) => void,
+  ): void {
+    const call = (this.calls = (this.calls + 1) >>> 0);
+    const settling = { relayed: this.relayed(session), shard, bytes, start, end, done };
+    this.settling.set(call, settling);
+    this.send(call, settling);
+  }
+
+  extend(session: string, lease: LeaseName, runMs: number): void {
+    const relayed = this.sessions.get(session);
+    const way = relayed && this.wayTo(lease.shard);
+    if (!way?.known.has(relayed)) return;
+    way.ops.extend(relayed.ref, lease, runMs);
+    way.link.touch();
+  }
+
+  progress(session: string, shard: number, update: ProgressUpdate): void {
+    const relayed = this.sessions.get(session);
+    const way = relayed && this.wayTo(shard);
+    if (!way?.known.has(relayed)) return;
+    const bytes = toBinary(ProgressUpdateSchema, update);
+    way.ops.progress(relayed.ref, bytes, 0, bytes.length);
+    way.link.touch();
+  }
+
+  /** The client has connected and says what it holds in that shard: what it was given and does not list, it never got. */
+  reconcile(session: EdgeSession, shard: number, leases: readonly LeaseName[]): void {
+    const relayed = this.relayed(session);
+    const held = relayed.leases.get(shard);
+    const listed = new Set(leases.map(({ order }) => order));
+    for (const { lease } of held?.values() ?? []) {
+      if (!listed.has(lease.order) && this.let(relayed, lease)) session.leaseEnded(lease);
+    }
+    relayed.claimed.set(shard, leases);
+    const way = this.wayTo(shard);
+    if (!way) return;
+    this.introduce(relayed, way);
+    this.tellHeld(relayed, shard, way);
+    way.link.touch();
+  }
+
+  /** Now, in leases that have come so far. */
+  get now(): number {
+    return this.comings;
+  }
+
+  /**
+   * The client lists what it holds, on a connection that goes on. Returns the listed leases of that shard that are not
+   * its, and those that came `before` and are not listed: it never got them.
+   */
+  compare(
+    session: string,
+    shard: number,
+    leases: readonly LeaseName[],
+    before: number,
+  ): { stale: LeaseName[]; missed: LeaseName[] } {
+    const held = this.sessions.get(session)?.leases.get(shard) ?? new Map<number, Held>();
+    const listed = new Set(leases.map(({ order }) => order));
+    return {
+      stale: leases.filter(({ order }) => !held.has(order)),
+      missed: [...held.values()]
+        .filter(({ lease, number }) => number < before && !listed.has(lease.order))
+        .map(({ lease }) => lease),
+    };
+  }
+
+  /** Shards in which the session holds leases of other brokers. */
+  shardsHeld(session: string): Iterable<number> {
+    return this.sessions.get(session)?.leases.keys() ?? [];
+  }
+
+  /** The client is connected again, or for the first time, as a later incarnation. */
+  renewed(session: EdgeSession): void {
+    const relayed = this.sessions.get(session.session);
+    if (!relayed) return;
+    for (const way of this.waysOf(relayed)) way.ops.session(relayed.ref, describe(session));
+  }
+
+  /** The session will not come back; its leases count as attempts, or not. */
+  gone(session: string, counts: boolean): void {
+    const relayed = this.sessions.get(session);
+    if (!relayed) return;
+    for (const way of this.waysOf(relayed)) {
+      way.ops.gone(relayed.ref, counts);
+      way.known.delete(relayed);
+    }
+    for (const shard of new Set([...relayed.leases.keys(), ...relayed.claimed.keys()])) {
+      if (this.wayTo(shard)) continue;
+      const left = this.farewells.get(shard);
+      if (left) left.set(relayed, counts);
+      else this.farewells.set(shard, new Map([[relayed, counts]]));
+    }
+    this.forget(relayed);
+  }
+
+  // ── Which owner there is ─────────────────────────────────────────────────────────────────────
+
+  /** The lease was given by an owner of this broker, which is none any more. */
+  hold(session: EdgeSession, lease: LeaseName, seat: Seat | undefined): void {
+    this.keep(this.relayed(session), { ...lease }, seat);
+  }
+
+  /** Another broker serves the shard now, or nobody does. */
+  claimChanged(shard: number): void {
+    for (const way of this.ways.values()) way.shards.delete(shard);
+    const claim = this.options.cluster.claim(shard);
+    const way = claim && this.ways.get(claim.broker);
+    if (way) this.report(shard, way);
+  }
+
+  /**
+   * This broker serves the shard now: its owner is told what was to be told to another one. Settlements are made by
+   * `settle`.
+   */
+  served(owner: Owner, settle: (settling: Omit<Settling, 'relayed'> & { session: EdgeSession }) => void): void {
+    const { shard } = owner;
+    for (const way of this.ways.values()) way.shards.delete(shard);
+    for (const [relayed, counts] of this.farewells.get(shard) ?? [])
+      owner.sessionGone(relayed.session.session, counts, 'the session of its worker was lost');
+    this.farewells.delete(shard);
+    for (const relayed of this.sessions.values()) {
+      const { session } = relayed;
+      const leases = this.heldIn(relayed, shard);
+      if (leases.length === 0 && !relayed.claimed.has(shard)) continue;
+      for (const lease of leases) this.let(relayed, lease);
+      relayed.claimed.delete(shard);
+      for (const lease of owner.reconcile(session, leases, Infinity)) session.abort(lease, NOT_YOURS);
+    }
+    for (const [call, settling] of this.settling) {
+      if (settling.shard !== shard) continue;
+      this.settling.delete(call);
+      settle({ ...settling, session: settling.relayed.session });
+    }
+  }
+
+  /** The seat is served here now, or nowhere any more. */
+  placed(seat: Seat, session: string): void {
+    const relayed = this.sessions.get(session);
+    const attached = relayed?.attaching.get(seat.spec.number);
+    relayed?.attaching.delete(seat.spec.number);
+    attached?.();
+  }
+
+  opened(link: Link): void {
+    const way: Way = { link, ops: new EdgeOps(link.writer), known: new Set(), shards: new Set() };
+    this.ways.set(link.peer, way);
+    const { cluster, shards } = this.options;
+    for (let shard = 0; shard < shards; shard++) {
+      if (cluster.claim(shard)?.broker === link.peer) this.report(shard, way);
+    }
+  }
+
+  received(link: Link, bytes: Buffer, start: number, end: number): void {
+    this.from = this.ways.get(link.peer);
+    if (this.from?.link === link) this.reader.read(bytes, start, end, this);
+    this.from = undefined;
+  }
+
+  drained(): void {}
+
+  closed(link: Link): void {
+    if (this.ways.get(link.peer)?.link === link) this.ways.delete(link.peer);
+  }
+
+  // ── What owners say ──────────────────────────────────────────────────────────────────────────
+
+  deliver(
+    ref: number,
+    attachment: number,
+    lease: Lease | undefined,
+    attempt: number,
+    acceptedMs: number,
+    isResult: boolean,
+    bytes: Buffer,
+    start: number,
+    end: number,
+  ): void {
+    const relayed = this.byRef.get(ref);
+    if (!relayed) return;
+    if (lease) {
+      // The owner is about to learn, or has learnt from a later report, that the session does not have it.
+      if (relayed.fenced.has(lease.shard) || this.from?.shards.has(lease.shard) !== true) return;
+      const { shard, order, tag, delivery, epoch, slot } = lease;
+      const seat = relayed.session.seat(attachment);
+      this.keep(relayed, { shard, order, tag, delivery, epoch, slot }, seat);
+    }
+    relayed.session.deliver(attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
+  }
+
+  reconciled(ref: number, shard: number): void {
+    const relayed = this.byRef.get(ref);
+    const times = relayed?.fenced.get(shard);
+    if (times === undefined || this.from?.shards.has(shard) !== true) return;
+    if (times > 1) relayed!.fenced.set(shard, times - 1);
+    else relayed!.fenced.delete(shard);
+  }
+
+  ended(ref: number, lease: Lease): void {
+    const relayed = this.byRef.get(ref);
+    if (relayed && this.let(relayed, lease)) relayed.session.leaseEnded(lease);
+  }
+
+  kept(ref: number, lease: Lease): void {
+    const relayed = this.byRef.get(ref);
+    if (!relayed || relayed.leases.get(lease.shard)?.has(lease.order) === true) return;
+    const { shard, order, tag, delivery, epoch, slot } = lease;
+    this.keep(relayed, { shard, order, tag, delivery, epoch, slot }, undefined);
+    relayed.session.leaseKept(lease);
+  }
+
+  abort(ref: number, lease: Lease, reason: string): void {
+    this.byRef.get(ref)?.session.abort(lease, reason);
+  }
+
+  tell(ref: number, bytes: Buffer, start: number, end: number): void {
+    this.byRef.get(ref)?.session.tell(fromBinary(ProgressSchema, bytes.subarray(start, end)));
+  }
+
+  settled(first: number, count: number): void {
+    for (let at = 0; at < count; at++) this.answered((first + at) >>> 0, undefined);
+  }
+
+  refused(call: number, error: HubError): void {
+    const settling = this.settling.get(call);
+    if (!settling || error.code !== 'unavailable') return this.answered(call, error);
+    this.options.clock.after(AGAIN_MS, () => {
+      if (this.settling.get(call) === settling) this.send(call, settling);
+    });
+  }
+
+  attached(ref: number, attachment: number): void {
+    const relayed = this.byRef.get(ref);
+    const attached = relayed?.attaching.get(attachment);
+    relayed?.attaching.delete(attachment);
+    attached?.();
+  }
+
+  replaced(ref: number, incarnation: number): void {
+    const relayed = this.byRef.get(ref);
+    if (!relayed || relayed.session.incarnation >= incarnation) return;
+    this.forget(relayed);
+    this.options.replaced(relayed.session, incarnation);
+  }
+
+  // ── Details ──────────────────────────────────────────────────────────────────────────────────
+
+  /** Tells an owner everything about one of its shards. */
+  private report(shard: number, way: Way): void {
+    const { epoch } = this.options.cluster.claim(shard)!;
+    way.shards.add(shard);
+    for (const [relayed, counts] of this.farewells.get(shard) ?? []) {
+      if (!way.known.has(relayed)) way.ops.session(relayed.ref, describe(relayed.session));
+      way.ops.gone(relayed.ref, counts);
+    }
+    this.farewells.delete(shard);
+    for (const relayed of this.sessions.values()) {
+      const seats = [...relayed.session.seats()].filter((seat) => seat.shard === shard);
+      const holds = relayed.leases.has(shard) || relayed.claimed.has(shard);
+      if (seats.length === 0 && !holds) continue;
+      this.introduce(relayed, way);
+      // Answers on former ways are not heard any more.
+      relayed.fenced.delete(shard);
+      this.tellHeld(relayed, shard, way);
+      for (const seat of seats) this.say(way, seat, relayed);
+    }
+    for (const [call, settling] of this.settling) if (settling.shard === shard) this.send(call, settling);
+    way.ops.reported(shard, epoch.revision, epoch.counter);
+    way.link.touch();
+  }
+
+  private introduce(relayed: Relayed, way: Way): void {
+    if (way.known.has(relayed)) return;
+    way.known.add(relayed);
+    way.ops.session(relayed.ref, describe(relayed.session));
+    if (relayed.paused) way.ops.pause(relayed.ref, true);
+  }
+
+  private say(way: Way, { spec, mailbox, window }: Seat, { ref }: Relayed): void {
+    const { number, agent, listener, maxWindow, attachedAt, types, taskIds } = spec;
+    const lists = { types: [...types], taskIds: [...taskIds] };
+    way.ops.attach(ref, { number, mailbox, agent, listener, window, maxWindow, attachedAt, ...lists });
+    way.link.touch();
+  }
+
+  private tellHeld(relayed: Relayed, shard: number, way: Way): void {
+    const leases = this.heldIn(relayed, shard);
+    relayed.claimed.delete(shard);
+    relayed.fenced.set(shard, (relayed.fenced.get(shard) ?? 0) + 1);
+    way.ops.reconcile(relayed.ref, shard, leases);
+  }
+
+  private heldIn({ leases, claimed }: Relayed, shard: number): LeaseName[] {
+    const held = [...(leases.get(shard)?.values() ?? [])].map(({ lease }) => lease);
+    const known = new Set(held.map(({ order }) => order));
+    return [...held, ...(claimed.get(shard) ?? []).filter(({ order }) => !known.has(order))];
+  }
+
+  private send(call: number, { relayed, shard, bytes, start, end }: Settling): void {
+    const way = this.wayTo(shard);
+    if (!way) return;
+    this.introduce(relayed, way);
+    way.ops.settle(relayed.ref, call, bytes, start, end);
+    way.link.touch();
+  }
+
+  private answered(call: number, error: HubError | undefined): void {
+    const settling = this.settling.get(call);
+    this.settling.delete(call);
+    settling?.done(error);
+  }
+
+  private keep(relayed: Relayed, lease: LeaseName, seat: Seat | undefined): void {
+    let leases = relayed.leases.get(lease.shard);
+    if (!leases) relayed.leases.set(lease.shard, (leases = new Map()));
+    leases.set(lease.order, { lease, seat, number: this.comings++ });
+    if (seat) seat.relayed++;
+  }
+
+  /** The session does not have the lease any more; false if it did not. */
+  private let(relayed: Relayed, { shard, order }: LeaseName): boolean {
+    const leases = relayed.leases.get(shard);
+    const held = leases?.get(order);
+    if (!leases || !held) return false;
+    leases.delete(order);
+    if (leases.size === 0) relayed.leases.delete(shard);
+    if (held.seat) held.seat.relayed--;
+    return true;
+  }
+
+  private relayed(session: EdgeSession): Relayed {
+    const known = this.sessions.get(session.session);
+    if (known?.session === session) return known;
+    if (known) this.forget(known);
+    const relayed: Relayed = {
+      ref: ++this.refs,
+      session,
+      leases: new Map(),
+      claimed: new Map(),
+      fenced: new Map(),
+      attaching: new Map(),
+      paused: false,
+    };
+    this.sessions.set(session.session, relayed);
+    this.byRef.set(relayed.ref, relayed);
+    return relayed;
+  }
+
+  private forget(relayed: Relayed): void {
+    this.byRef.delete(relayed.ref);
+    if (this.sessions.get(relayed.session.session) === relayed) this.sessions.delete(relayed.session.session);
+    for (const [call, settling] of this.settling) if (settling.relayed === relayed) this.settling.delete(call);
+  }
+
+  /** The way to the shard's owner, if that has been told of the shard. */
+  private wayTo(shard: number): Way | undefined {
+    const claim = this.options.cluster.claim(shard);
+    const way = claim && this.ways.get(claim.broker);
+    return way?.shards.has(shard) === true ? way : undefined;
+  }
+
+  private *waysOf(relayed: Relayed): Generator<Way> {
+    for (const way of this.ways.values()) {
+      if (!way.known.has(relayed)) continue;
+      yield way;
+      way.link.touch();
+    }
+  }
+}
+
+const NOT_YOURS = 'the task was given to another worker, or has ended';
+
+function describe({ session, incarnation, client }: EdgeSession) {
+  return { id: session, incarnation, client };
+}
