@@ -92,7 +92,6 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       },
       clock,
     ),
-    shared: false,
     log,
     clock,
     random,

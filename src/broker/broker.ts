@@ -1,19 +1,29 @@
 import type { Cluster } from '../cluster/cluster.ts';
+import type { LinkListener } from '../cluster/link.ts';
+import type { Links } from '../cluster/links.ts';
 import { shardOf } from '../core/shard.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
-import { HubError } from '../std/errors.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Delivery } from './endings.ts';
+import { SettlementScan } from '../wire/client-frame.ts';
+import { Lease } from '../wire/lease.ts';
 import { TextCache } from '../wire/text-cache.ts';
+import { Barrier } from './barrier.ts';
+import { Guests } from './guests.ts';
 import { Ingress, limit } from './ingress.ts';
 import { Owner } from './owner.ts';
 import { ProgressDesk } from './progress.ts';
+import type { PendingSettlement } from './relay.ts';
+import { Relay } from './relay.ts';
 import type { Seat } from './seat.ts';
 import { place } from './seat.ts';
+import type { EdgeSession } from './sessions.ts';
 import { Sessions } from './sessions.ts';
+import { settle } from './settlement.ts';
 import { Shards } from './shards.ts';
 import type { Retention, Thrift } from './upkeep.ts';
 import { Upkeep } from './upkeep.ts';
@@ -47,8 +57,8 @@ export interface BrokerOptions {
   readonly delivery: Delivery & { readonly balance: Balance };
   readonly retention: Retention;
   readonly graceMs: number;
-  /** Whether other brokers have sessions, too. */
-  readonly shared: boolean;
+  /** The links with other brokers, if there can be any: this broker as an edge, and as an owner. */
+  readonly links?: ((edge: LinkListener, owner: LinkListener) => Links) | undefined;
   /** Time between an owner's records while it has much to write, in milliseconds. */
   readonly tickMs: number;
   /** Upkeep of a shard happens this often, in milliseconds, the shards one after the other. Default: 1000. */
@@ -72,12 +82,19 @@ export class Broker {
   readonly ingress: Ingress;
   readonly sessions: Sessions;
   readonly progress: ProgressDesk;
+  /** The way of its sessions to the owners on other brokers. */
+  readonly relay: Relay;
   readonly startedAt: number;
   private readonly options: BrokerOptions;
+  private readonly guests: Guests;
+  private readonly barrier: Barrier;
+  private readonly links: Links | undefined;
   private readonly upkeeps = new Map<Owner, Upkeep>();
   private current: Phase = 'starting';
   private whenReady = (): void => {};
   private joined = false;
+  /** Brokers that it has a link to, as an edge. */
+  private linked: ReadonlySet<string> = new Set();
   private paused = false;
   private readonly watchers: ((phase: Phase) => void)[] = [];
   private upkeepTimer: Timer | undefined;
@@ -89,13 +106,15 @@ export class Broker {
   private starving = false;
 
   constructor(options: BrokerOptions) {
-    const { cluster, log, clock, random, metrics, delivery, shared } = options;
+    const { cluster, log, clock, random, metrics, delivery, links } = options;
     this.options = options;
     this.id = cluster.self;
     this.cluster = cluster;
     this.log = log;
     this.startedAt = clock.now();
-    this.sessions = new Sessions(clock, options.graceMs, shared, (session) => this.sessionGone(session));
+    this.sessions = new Sessions(clock, options.graceMs, links !== undefined, (session, counts) =>
+      this.sessionGone(session, counts),
+    );
     this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
       log,
@@ -143,6 +162,25 @@ export class Broker {
       left: (owner) => this.left(owner),
       failed: (error) => this.fail(error),
     });
+    this.relay = new Relay({
+      cluster,
+      clock,
+      shards: log.shards,
+      replaced: (session, by) => {
+        this.sessions.forget(session);
+        session.replaced(by);
+      },
+    });
+    this.barrier = new Barrier(clock);
+    this.guests = new Guests({
+      clock,
+      shards: this.shards,
+      sessions: this.sessions,
+      progress: this.progress,
+      barrier: this.barrier,
+      shardOf: (mailbox) => this.shardOf(mailbox),
+    });
+    this.links = links?.(this.relay, this.guests);
   }
 
   /** The owners that serve here, by shard. */
@@ -174,13 +212,14 @@ export class Broker {
           shards.review();
           this.settleIn();
         },
-        claimChanged: () => {},
-        membersChanged: () => {},
+        claimChanged: (shard) => this.relay.claimChanged(shard),
+        membersChanged: () => this.linkUp(),
         wanted: (shard) => shards.release(shard),
       },
       (error) => {
         if (error) return this.fail(error);
         this.joined = true;
+        this.linkUp();
         shards.review();
         this.settleIn();
       },
@@ -195,44 +234,100 @@ export class Broker {
     this.whenReady();
   }
 
+  /** A link to every other broker, as long as it is heard. */
+  private linkUp(): void {
+    const { cluster, links } = this;
+    if (!links) return;
+    const others = new Set(cluster.members().map(({ id }) => id));
+    others.delete(cluster.self);
+    for (const id of this.linked) if (!others.has(id)) links.unwant(id);
+    for (const id of others) links.want(id);
+    this.linked = others;
+    this.barrier.live((id) => others.has(id));
+  }
+
+  /** Sessions of this broker and of others have their place at the new owner before it delivers. */
   private served(owner: Owner): void {
-    const { options } = this;
+    const { options, relay } = this;
     this.upkeeps.set(owner, new Upkeep(owner, this.log, options.clock, options.retention, options.thrift));
+    relay.served(owner, (settling) => this.settleHere(owner, settling));
     for (const session of this.sessions.values()) {
-      for (const seat of session.seats()) if (seat.shard === owner.shard) place(seat, owner);
+      for (const seat of session.seats()) {
+        if (seat.shard !== owner.shard) continue;
+        place(seat, owner);
+        relay.placed(seat, session.session);
+      }
     }
     this.sessions.remember(owner.state.sessions.values());
     owner.pause(this.paused);
-    owner.deliver();
+    this.barrier.raise(owner.shard, owner.begun.counter, this.linked, () => owner.deliver());
     this.settleIn();
   }
 
+  /** What its sessions have there waits for another owner, and is told to that. */
   private left(owner: Owner): void {
     this.upkeeps.delete(owner);
+    this.guests.left(owner.shard);
     for (const session of this.sessions.values()) {
-      for (const seat of session.seats()) if (seat.shard === owner.shard) seat.consumers = [];
+      for (const seat of session.seats()) {
+        if (seat.shard !== owner.shard) continue;
+        seat.consumers = [];
+        this.relay.attach(seat, session);
+      }
+    }
+    for (const lease of owner.heldLeases()) {
+      const session = this.sessions.ours(lease.session);
+      if (session) this.relay.hold(session, lease, session.seat(lease.attachment));
     }
   }
 
-  /** A session of this broker attaches: to the owner here, or as soon as there is one. `attached` is called when it is. */
-  attach(seat: Seat, attached: () => void): void {
+  private settleHere(owner: Owner, { session, bytes, start, end, done }: PendingSettlement): void {
+    const scan = new SettlementScan();
+    const lease = new Lease();
+    try {
+      scan.read(bytes, start, end);
+      lease.read(bytes, scan.leaseStart, scan.leaseEnd);
+      owner.settling(this.options.clock.now());
+      settle(owner, session.session, lease, scan, bytes);
+      owner.settled(() => done(undefined));
+    } catch (error) {
+      done(toHubError(error));
+    }
+  }
+
+  /** A session of this broker attaches: `attached` is called when an owner, here or elsewhere, serves it. */
+  attach(seat: Seat, session: EdgeSession, attached: () => void): void {
     const owner = this.shards.owner(seat.shard);
-    if (!owner) return;
+    if (!owner) return this.relay.attach(seat, session, attached);
     place(seat, owner);
     attached();
   }
 
   /** Takes an attachment away. */
-  detach(seat: Seat): void {
+  detach(seat: Seat, session: string): void {
     const owner = this.shards.owner(seat.shard);
-    for (const consumer of seat.consumers) owner?.detach(consumer);
+    if (!owner) return this.relay.detach(seat, session);
+    for (const consumer of seat.consumers) owner.detach(consumer);
     seat.consumers = [];
   }
 
-  /** The session's client can take more, or wants another window. */
+  /** The session's client can take more. */
   resume(seat: Seat): void {
     const owner = this.shards.owner(seat.shard);
     for (const consumer of seat.consumers) owner?.resume(consumer);
+  }
+
+  /** The session's client wants another window. */
+  resize(seat: Seat, session: string): void {
+    if (!this.shards.owner(seat.shard)) return this.relay.resize(seat, session);
+    for (const consumer of seat.consumers) consumer.resize(seat.window);
+    this.resume(seat);
+  }
+
+  /** The session's leases go back to their mailboxes, untouched, and do not count as attempts. */
+  handBack(session: string): void {
+    for (const owner of this.owners) owner.sessionGone(session, false, '');
+    this.relay.gone(session, false);
   }
 
   /** No task and no session is accepted any more; what is in flight may still be settled. */
@@ -277,6 +372,8 @@ export class Broker {
     this.enter('stopped');
     this.upkeepTimer?.cancel();
     this.sessions.close();
+    this.barrier.close();
+    this.links?.stop();
     this.shards.stop();
   }
 
@@ -305,8 +402,9 @@ export class Broker {
     this.options.failed(error);
   }
 
-  private sessionGone(session: string): void {
-    for (const owner of this.owners) owner.sessionGone(session, true, 'the session of its worker was lost');
+  private sessionGone(session: string, counts: boolean): void {
+    for (const owner of this.owners) owner.sessionGone(session, counts, 'the session of its worker was lost');
+    this.relay.gone(session, counts);
   }
 
   private closed(): HubError | undefined {

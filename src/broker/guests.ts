@@ -20,6 +20,9 @@ import type { RegisteredSession, Sessions } from './sessions.ts';
 import { settle } from './settlement.ts';
 import type { Shards } from './shards.ts';
 
+/** Copies that a listener may have on their way: what it loses if its client goes. */
+const COPIES = 100;
+
 /** What {@link Guests} are made of. */
 export interface GuestsOptions {
   readonly clock: Clock;
@@ -28,8 +31,6 @@ export interface GuestsOptions {
   readonly progress: ProgressDesk;
   readonly barrier: Barrier;
   readonly shardOf: (mailbox: string) => number;
-  /** A session of another broker has ended for good: its leases count as attempts, or don't. */
-  readonly ended: (session: string, counts: boolean) => void;
 }
 
 /** A session whose client is connected to another broker, as the owners here serve it. */
@@ -44,6 +45,8 @@ class Guest implements RegisteredSession {
   private readonly ops: OwnerOps;
   private readonly shards: Shards;
   private readonly starving = new Set<number>();
+  /** Copies on their way, by attachment. */
+  private readonly copies = new Map<number, number>();
   private left = false;
 
   constructor(
@@ -66,8 +69,9 @@ class Guest implements RegisteredSession {
     return !this.left;
   }
 
-  ready({ spec }: Consumer): boolean {
-    if (!this.paused && !this.left && this.link.ready) return true;
+  ready({ spec, listener }: Consumer): boolean {
+    const free = !this.paused && !this.left && this.link.ready;
+    if (free && (!listener || (this.copies.get(spec.number) ?? 0) < COPIES)) return true;
     this.starving.add(spec.number);
     return false;
   }
@@ -82,6 +86,7 @@ class Guest implements RegisteredSession {
     start: number,
     end: number,
   ): void {
+    if (!lease) this.copies.set(attachment, (this.copies.get(attachment) ?? 0) + 1);
     this.ops.deliver(this.ref, attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
     this.link.touch();
   }
@@ -113,6 +118,14 @@ class Guest implements RegisteredSession {
       this.link.touch();
     }
     this.leave();
+  }
+
+  /** So many copies have come to where they were sent. */
+  took(attachment: number, count: number): void {
+    const left = (this.copies.get(attachment) ?? 0) - count;
+    if (left > 0) this.copies.set(attachment, left);
+    else this.copies.delete(attachment);
+    this.resume();
   }
 
   /** Something more can be given to it. */
@@ -158,7 +171,7 @@ export class Guests implements LinkListener, EdgeVisitor {
   private readonly scan = new SettlementScan();
   private readonly lease = new Lease();
   /** Calls that owners have taken in what is being read, by owner. */
-  private readonly taken = new Map<Owner, number[]>();
+  private readonly accepted = new Map<Owner, number[]>();
   /** Whose words are being read. */
   private from: Edge | undefined;
 
@@ -189,8 +202,8 @@ export class Guests implements LinkListener, EdgeVisitor {
     try {
       this.reader.read(bytes, start, end, this);
     } finally {
-      for (const [owner, calls] of this.taken) owner.settled(() => this.settled(edge, calls));
-      this.taken.clear();
+      for (const [owner, calls] of this.accepted) owner.settled(() => this.settled(edge, calls));
+      this.accepted.clear();
       this.from = undefined;
     }
   }
@@ -273,6 +286,10 @@ export class Guests implements LinkListener, EdgeVisitor {
     if (!paused) guest.resume();
   }
 
+  taken(ref: number, number: number, count: number): void {
+    this.guest(ref)?.took(number, count);
+  }
+
   reported(shard: number, _revision: number, counter: number): void {
     this.options.barrier.reported(shard, counter, this.from!.link.peer);
   }
@@ -287,9 +304,9 @@ export class Guests implements LinkListener, EdgeVisitor {
       const owner = this.owner(lease.shard);
       owner.settling(this.options.clock.now());
       settle(owner, guest.session, lease, scan, bytes);
-      const calls = this.taken.get(owner);
+      const calls = this.accepted.get(owner);
       if (calls) calls.push(call);
-      else this.taken.set(owner, [call]);
+      else this.accepted.set(owner, [call]);
     } catch (error) {
       this.from!.ops.refused(call, toHubError(error));
       this.from!.link.touch();
@@ -340,11 +357,10 @@ export class Guests implements LinkListener, EdgeVisitor {
     const { guests } = this.from!;
     const guest = guests.get(ref);
     guests.delete(ref);
-    const { sessions, ended } = this.options;
+    const { sessions } = this.options;
     if (!guest || sessions.get(guest.session) !== guest) return;
     guest.leave();
-    sessions.forget(guest);
-    ended(guest.session, counts);
+    sessions.end(guest.session, counts);
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────
@@ -362,7 +378,7 @@ export class Guests implements LinkListener, EdgeVisitor {
   }
 
   private settled({ link, ops }: Edge, calls: readonly number[]): void {
-    for (let at = 0; at < calls.length; ) {
+    for (let at = 0; at < calls.length;) {
       const first = calls[at]!;
       let count = 1;
       while (calls[at + count] === first + count) count++;

@@ -38,16 +38,23 @@ interface Relayed {
   readonly fenced: Map<number, number>;
   /** Who waits until an attachment is served. */
   readonly attaching: Map<number, () => void>;
+  /** Copies that came through listeners and that the owner does not know as taken, by attachment. */
+  readonly copies: Map<number, { way: Way; count: number }>;
   paused: boolean;
 }
 
-interface Settling {
-  readonly relayed: Relayed;
+/** A serialized settlement that no owner has answered yet. */
+export interface PendingSettlement {
+  readonly session: EdgeSession;
   readonly shard: number;
   readonly bytes: Uint8Array;
   readonly start: number;
   readonly end: number;
   readonly done: (error: HubError | undefined) => void;
+}
+
+interface Settling extends PendingSettlement {
+  readonly relayed: Relayed;
 }
 
 /** An open link to an owner, and what has been said on it. */
@@ -109,20 +116,12 @@ export class Relay implements LinkListener, OwnerVisitor {
   }
 
   detach(seat: Seat, session: string): void {
-    const relayed = this.sessions.get(session);
-    relayed?.attaching.delete(seat.spec.number);
-    const way = relayed && this.wayTo(seat.shard);
-    if (!way?.known.has(relayed)) return;
-    way.ops.detach(relayed.ref, seat.spec.number);
-    way.link.touch();
+    this.sessions.get(session)?.attaching.delete(seat.spec.number);
+    this.inform(session, seat.shard, (ops, ref) => ops.detach(ref, seat.spec.number));
   }
 
   resize(seat: Seat, session: string): void {
-    const relayed = this.sessions.get(session);
-    const way = relayed && this.wayTo(seat.shard);
-    if (!way?.known.has(relayed)) return;
-    way.ops.window(relayed.ref, seat.spec.number, seat.window);
-    way.link.touch();
+    this.inform(session, seat.shard, (ops, ref) => ops.window(ref, seat.spec.number, seat.window));
   }
 
   /** Nothing can be given to the session just now, or it can again. */
@@ -131,6 +130,7 @@ export class Relay implements LinkListener, OwnerVisitor {
     if (!relayed || relayed.paused === paused) return;
     relayed.paused = paused;
     for (const way of this.waysOf(relayed)) way.ops.pause(relayed.ref, paused);
+    if (!paused) this.took(relayed);
   }
 
   /** Settles a lease by a serialized settlement; `done` once its owner has answered, whoever that is by then. */
@@ -143,26 +143,18 @@ export class Relay implements LinkListener, OwnerVisitor {
     done: (error: HubError | undefined) => void,
   ): void {
     const call = (this.calls = (this.calls + 1) >>> 0);
-    const settling = { relayed: this.relayed(session), shard, bytes, start, end, done };
+    const settling = { relayed: this.relayed(session), session, shard, bytes, start, end, done };
     this.settling.set(call, settling);
     this.send(call, settling);
   }
 
   extend(session: string, lease: LeaseName, runMs: number): void {
-    const relayed = this.sessions.get(session);
-    const way = relayed && this.wayTo(lease.shard);
-    if (!way?.known.has(relayed)) return;
-    way.ops.extend(relayed.ref, lease, runMs);
-    way.link.touch();
+    this.inform(session, lease.shard, (ops, ref) => ops.extend(ref, lease, runMs));
   }
 
   progress(session: string, shard: number, update: ProgressUpdate): void {
-    const relayed = this.sessions.get(session);
-    const way = relayed && this.wayTo(shard);
-    if (!way?.known.has(relayed)) return;
     const bytes = toBinary(ProgressUpdateSchema, update);
-    way.ops.progress(relayed.ref, bytes, 0, bytes.length);
-    way.link.touch();
+    this.inform(session, shard, (ops, ref) => ops.progress(ref, bytes, 0, bytes.length));
   }
 
   /** The client has connected and says what it holds in that shard: what it was given and does not list, it never got. */
@@ -196,7 +188,7 @@ export class Relay implements LinkListener, OwnerVisitor {
     leases: readonly LeaseName[],
     before: number,
   ): { stale: LeaseName[]; missed: LeaseName[] } {
-    const held = this.sessions.get(session)?.leases.get(shard) ?? new Map<number, Held>();
+    const held: ReadonlyMap<number, Held> = this.sessions.get(session)?.leases.get(shard) ?? NONE;
     const listed = new Set(leases.map(({ order }) => order));
     return {
       stale: leases.filter(({ order }) => !held.has(order)),
@@ -235,6 +227,12 @@ export class Relay implements LinkListener, OwnerVisitor {
     this.forget(relayed);
   }
 
+  /** The session goes on at another broker, which tells owners what there is to tell. */
+  drop(session: string): void {
+    const relayed = this.sessions.get(session);
+    if (relayed) this.forget(relayed);
+  }
+
   // ── Which owner there is ─────────────────────────────────────────────────────────────────────
 
   /** The lease was given by an owner of this broker, which is none any more. */
@@ -254,7 +252,7 @@ export class Relay implements LinkListener, OwnerVisitor {
    * This broker serves the shard now: its owner is told what was to be told to another one. Settlements are made by
    * `settle`.
    */
-  served(owner: Owner, settle: (settling: Omit<Settling, 'relayed'> & { session: EdgeSession }) => void): void {
+  served(owner: Owner, settle: (settling: PendingSettlement) => void): void {
     const { shard } = owner;
     for (const way of this.ways.values()) way.shards.delete(shard);
     for (const [relayed, counts] of this.farewells.get(shard) ?? [])
@@ -271,7 +269,7 @@ export class Relay implements LinkListener, OwnerVisitor {
     for (const [call, settling] of this.settling) {
       if (settling.shard !== shard) continue;
       this.settling.delete(call);
-      settle({ ...settling, session: settling.relayed.session });
+      settle(settling);
     }
   }
 
@@ -327,6 +325,7 @@ export class Relay implements LinkListener, OwnerVisitor {
       this.keep(relayed, { shard, order, tag, delivery, epoch, slot }, seat);
     }
     relayed.session.deliver(attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    if (!lease) this.copied(relayed, attachment);
   }
 
   reconciled(ref: number, shard: number): void {
@@ -382,6 +381,26 @@ export class Relay implements LinkListener, OwnerVisitor {
     if (!relayed || relayed.session.incarnation >= incarnation) return;
     this.forget(relayed);
     this.options.replaced(relayed.session, incarnation);
+  }
+
+  /** Tells owners at the end of the turn, if the session can take more by then. */
+  private copied(relayed: Relayed, attachment: number): void {
+    const isFirst = relayed.copies.size === 0;
+    const known = relayed.copies.get(attachment);
+    if (known?.way === this.from) known!.count++;
+    else relayed.copies.set(attachment, { way: this.from!, count: 1 });
+    if (!isFirst) return;
+    this.options.clock.soon(() => {
+      if (!relayed.paused) this.took(relayed);
+    });
+  }
+
+  private took(relayed: Relayed): void {
+    for (const [attachment, { way, count }] of relayed.copies) {
+      way.ops.taken(relayed.ref, attachment, count);
+      way.link.touch();
+    }
+    relayed.copies.clear();
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────
@@ -480,6 +499,7 @@ export class Relay implements LinkListener, OwnerVisitor {
       claimed: new Map(),
       fenced: new Map(),
       attaching: new Map(),
+      copies: new Map(),
       paused: false,
     };
     this.sessions.set(session.session, relayed);
@@ -490,7 +510,17 @@ export class Relay implements LinkListener, OwnerVisitor {
   private forget(relayed: Relayed): void {
     this.byRef.delete(relayed.ref);
     if (this.sessions.get(relayed.session.session) === relayed) this.sessions.delete(relayed.session.session);
-    for (const [call, settling] of this.settling) if (settling.relayed === relayed) this.settling.delete(call);
+    for (const [call, settling] of this.settling)
+      if (settling.relayed === relayed) this.settling.delete(call);
+  }
+
+  /** Tells the shard's owner something about a session that it knows; one that does not will be told all. */
+  private inform(session: string, shard: number, say: (ops: EdgeOps, ref: number) => void): void {
+    const relayed = this.sessions.get(session);
+    const way = this.wayTo(shard);
+    if (!relayed || !way?.known.has(relayed)) return;
+    say(way.ops, relayed.ref);
+    way.link.touch();
   }
 
   /** The way to the shard's owner, if that has been told of the shard. */
@@ -509,6 +539,7 @@ export class Relay implements LinkListener, OwnerVisitor {
   }
 }
 
+const NONE: ReadonlyMap<number, Held> = new Map<number, Held>();
 const NOT_YOURS = 'the task was given to another worker, or has ended';
 
 function describe({ session, incarnation, client }: EdgeSession) {

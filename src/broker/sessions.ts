@@ -47,7 +47,7 @@ export class Sessions {
   private readonly lost = new Map<string, Timer>();
   private readonly clock: Clock;
   private readonly graceMs: number;
-  private readonly gone: (session: string) => void;
+  private readonly gone: (session: string, counts: boolean) => void;
   /** Until then, sessions that nobody knows may be those of before the restart. */
   strangersUntil = 0;
   /** Sessions that ended lately: a connection of theirs that was given up may yet say hello. */
@@ -55,7 +55,12 @@ export class Sessions {
   private readonly shared: boolean;
 
   /** `shared`: other brokers have sessions, too, of which this one may not have heard yet. */
-  constructor(clock: Clock, graceMs: number, shared: boolean, gone: (session: string) => void) {
+  constructor(
+    clock: Clock,
+    graceMs: number,
+    shared: boolean,
+    gone: (session: string, counts: boolean) => void,
+  ) {
     this.clock = clock;
     this.graceMs = graceMs;
     this.shared = shared;
@@ -86,6 +91,11 @@ export class Sessions {
 
   get(id: string): RegisteredSession | undefined {
     return this.live.get(id);
+  }
+
+  /** The session, if it is one of this broker's clients. */
+  ours(id: string): EdgeSession | undefined {
+    return this.own.get(id);
   }
 
   /** Whether it is connected, or may still come back. One that another broker may have counts as lost from now on. */
@@ -142,14 +152,14 @@ export class Sessions {
     this.own.delete(id);
   }
 
-  /** The session has ended for good. */
-  end(id: string): void {
+  /** The session has ended for good; its leases count as attempts, or don't. */
+  end(id: string, counts = true): void {
     this.lost.get(id)?.cancel();
     this.lost.delete(id);
     this.live.delete(id);
     this.own.delete(id);
     if (this.shared || this.clock.now() < this.strangersUntil) this.note(id);
-    this.gone(id);
+    this.gone(id, counts);
   }
 
   private note(id: string): void {

@@ -1,8 +1,9 @@
 import type { Broker } from '../broker/broker.ts';
-import type { ConsumerSpec, Sink } from '../broker/consumer.ts';
+import type { ConsumerSpec } from '../broker/consumer.ts';
 import { limit } from '../broker/ingress.ts';
 import type { Seat } from '../broker/seat.ts';
 import { seatOf } from '../broker/seat.ts';
+import type { EdgeSession } from '../broker/sessions.ts';
 import { checkAgentId, checkMailbox } from '../core/shard.ts';
 import { HubError } from '../std/errors.ts';
 import type { Attach } from '../wire/gen/agenthub/v1/session_pb.ts';
@@ -20,15 +21,15 @@ export interface AttachmentLimits {
 /** What a session is attached to, by the numbers that its client chose. */
 export class Attachments {
   private readonly broker: Broker;
-  private readonly sink: Sink;
+  private readonly session: EdgeSession;
   private readonly limits: AttachmentLimits;
   private readonly byNumber = new Map<number, Seat>();
   /** Attachments per agent that the session hosts. */
   private readonly hosted = new Map<string, number>();
 
-  constructor(broker: Broker, sink: Sink, limits: AttachmentLimits) {
+  constructor(broker: Broker, session: EdgeSession, limits: AttachmentLimits) {
     this.broker = broker;
-    this.sink = sink;
+    this.session = session;
     this.limits = limits;
   }
 
@@ -81,7 +82,7 @@ export class Attachments {
     const agent = attach.agent === '' ? mailbox : attach.agent;
     this.host(agent);
     const spec: ConsumerSpec = {
-      sink: this.sink,
+      sink: this.session,
       number: attachment,
       listener: attach.listener,
       types: attach.types.length === 0 ? NOTHING : new Set(attach.types),
@@ -93,7 +94,7 @@ export class Attachments {
     };
     const seat = seatOf(mailbox, this.broker.shardOf(mailbox), spec);
     this.byNumber.set(attachment, seat);
-    this.broker.attach(seat, attached);
+    this.broker.attach(seat, this.session, attached);
   }
 
   /** Gives the attachment that window, and what it may get now. */
@@ -101,8 +102,7 @@ export class Attachments {
     const seat = this.byNumber.get(number);
     if (!seat) return;
     seat.window = window;
-    for (const consumer of seat.consumers) consumer.resize(window);
-    this.broker.resume(seat);
+    this.broker.resize(seat, this.session.session);
   }
 
   /** Detaches. */
@@ -110,7 +110,7 @@ export class Attachments {
     const known = this.byNumber.get(number);
     if (!known) return;
     this.byNumber.delete(number);
-    this.broker.detach(known);
+    this.broker.detach(known, this.session.session);
     const { agent } = known.spec;
     const count = this.hosted.get(agent) ?? 0;
     if (count > 1) this.hosted.set(agent, count - 1);
@@ -119,7 +119,7 @@ export class Attachments {
 
   /** Detaches all. */
   clear(): void {
-    for (const seat of this.byNumber.values()) this.broker.detach(seat);
+    for (const seat of this.byNumber.values()) this.broker.detach(seat, this.session.session);
     this.byNumber.clear();
     this.hosted.clear();
   }

@@ -1,4 +1,4 @@
-import { create } from '@bufbuild/protobuf';
+import { create, toBinary } from '@bufbuild/protobuf';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Clock } from '../std/clock.ts';
 import type { Durability as LogDurability } from '../log/log.ts';
@@ -9,10 +9,10 @@ import { limit } from '../broker/ingress.ts';
 import type { Owner } from '../broker/owner.ts';
 import type { Seat } from '../broker/seat.ts';
 import type { EdgeSession } from '../broker/sessions.ts';
+import { settle } from '../broker/settlement.ts';
 import { Ticket } from '../broker/ticket.ts';
 import type { ClientFrameVisitor, Ranges } from '../wire/client-frame.ts';
-import { SettlementScan, Verdict } from '../wire/client-frame.ts';
-import { textOf } from '../wire/bytes.ts';
+import { SettlementScan } from '../wire/client-frame.ts';
 import type {
   AssignedId,
   Attach,
@@ -28,11 +28,15 @@ import type {
   Window,
 } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Durability } from '../wire/gen/agenthub/v1/session_pb.ts';
-import { AssignedIdSchema, CancelOutcome, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import {
+  AssignedIdSchema,
+  CancelOutcome,
+  RecipientsSchema,
+  SettlementSchema,
+} from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
-import type { ResultPayload } from '../wire/result.ts';
 import { refusalOf } from '../wire/status.ts';
 import { cancelTask } from '../broker/tasks.ts';
 import { Attachments } from './attachments.ts';
@@ -97,6 +101,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private readonly scan = new SettlementScan();
   private readonly held = new InFlight();
   private listAskedAt = 0;
+  /** The same in the time of the relay. */
+  private listAskedAfter = 0;
   private heardAt = 0;
   private ended = false;
   private greeted = false;
@@ -132,6 +138,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     return this.attachments.values();
   }
 
+  seat(attachment: number): Seat | undefined {
+    return this.attachments.get(attachment);
+  }
+
   // ── Its connection ───────────────────────────────────────────────────────────────────────────
 
   /** The client is connected: for the first time, or again. */
@@ -145,6 +155,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     this.heardAt = options.clock.now();
     this.incarnation = hello.incarnation;
     broker.sessions.connect(this);
+    broker.relay.renewed(this);
+    broker.relay.pause(this.session, false);
     // What was not sent is void: the client says anew what it holds, and repeats what was not acknowledged.
     this.out.clear();
     this.starving.clear();
@@ -182,6 +194,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (this.transport !== transport) return;
     this.transport = undefined;
     this.writable = false;
+    this.broker.relay.pause(this.session, true);
     if (!this.ended) this.broker.sessions.lose(this.session);
   }
 
@@ -189,6 +202,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   drained(): void {
     this.writable = true;
     this.flush();
+    this.broker.relay.pause(this.session, false);
     const starving = [...this.starving];
     this.starving.clear();
     for (const number of starving) {
@@ -205,11 +219,12 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
   handBack(): void {
-    for (const owner of this.broker.owners) owner.sessionGone(this.session, false, '');
+    this.broker.handBack(this.session);
   }
 
   replaced(): void {
     this.ended = true;
+    this.broker.relay.drop(this.session);
     this.attachments.clear();
     this.close(new HubError('aborted', 'the session was resumed by a later connection'));
   }
@@ -221,6 +236,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     this.transport = undefined;
     this.writable = false;
     transport?.end(error);
+    this.broker.relay.pause(this.session, true);
     if (transport && !this.ended) this.broker.sessions.lose(this.session);
   }
 
@@ -239,7 +255,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   // ── Sink: what owners have for it ────────────────────────────────────────────────────────────
 
   ready(consumer: Consumer): boolean {
-    if (this.writable && this.out.length < FRAME_BYTES * 4) return true;
+    if (this.takesMore) return true;
     this.starving.add(consumer.spec.number);
     return false;
   }
@@ -258,6 +274,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       this.held.add(leaseHash(lease.shard, lease.order, lease.tag, lease.delivery));
     }
     this.out.deliver(attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    // Owners elsewhere can't ask before each delivery.
+    if (!this.takesMore) this.broker.relay.pause(this.session, true);
     if (this.out.length > FRAME_BYTES) this.flush();
     else this.schedule();
   }
@@ -278,7 +296,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   progress(update: ProgressUpdate): void {
     try {
       this.readLease(update.lease);
-      this.broker.progress.report(this.owner(), this.lease, this.session, update);
+      const owner = this.owner();
+      if (owner) this.broker.progress.report(owner, this.lease, this.session, update);
+      else this.broker.relay.progress(this.session, this.lease.shard, update);
     } catch {
       // Best effort: progress of a lease that has ended is of no use to anybody.
     }
@@ -372,8 +392,16 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     const taken = new Map<Owner, number>();
     for (let index = 0; index < settlements.count; index++) {
       try {
-        const owner = this.settleOne(bytes, settlements.start(index), settlements.end(index), now);
-        taken.set(owner, (taken.get(owner) ?? 0) + 1);
+        const start = settlements.start(index);
+        const end = settlements.end(index);
+        const owner = this.settleOne(bytes, start, end, now);
+        if (owner) taken.set(owner, (taken.get(owner) ?? 0) + 1);
+        else {
+          this.broker.relay.settle(this, this.lease.shard, bytes, start, end, (error) => {
+            if (error) ticket.refuse(index, error);
+            else ticket.done(1);
+          });
+        }
       } catch (error) {
         ticket.refuse(index, toHubError(error));
       }
@@ -384,7 +412,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   extend(extend: Extend): void {
     try {
       this.readLease(extend.lease);
-      this.owner().extend(this.lease, this.session, extend.runMs);
+      const owner = this.owner();
+      if (owner) owner.extend(this.lease, this.session, extend.runMs);
+      else this.broker.relay.extend(this.session, this.lease, extend.runMs);
     } catch {
       this.abortBytes(extend.lease, 'the lease has ended');
     }
@@ -410,6 +440,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     // One question at a time: the answer to a former one knows nothing of what was delivered since.
     if (this.held.disagrees(inFlight, hash) && this.listAskedAt === 0) {
       this.listAskedAt = this.options.clock.now();
+      this.listAskedAfter = this.broker.relay.now;
       this.out.control({ listInFlight: true });
     }
     this.out.control({ heartbeat: { inFlight: this.held.count, hash: this.held.hash } });
@@ -430,22 +461,17 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────
 
-  private settleOne(bytes: Uint8Array, start: number, end: number, now: number): Owner {
+  /** The owner that has taken the settlement, or `undefined` if it is to be relayed to another broker. */
+  private settleOne(bytes: Uint8Array, start: number, end: number, now: number): Owner | undefined {
     const { scan, lease } = this;
     scan.read(bytes, start, end);
     lease.read(bytes, scan.leaseStart, scan.leaseEnd);
     const owner = this.owner();
-    owner.settling(now);
+    owner?.settling(now);
     if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
       throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
     }
-    if (scan.verdict === Verdict.completed) {
-      owner.complete(lease, this.session, answerIn(bytes, scan));
-    } else if (scan.verdict === Verdict.failed) {
-      const error = textOf(bytes, scan.errorStart, scan.errorEnd);
-      const { retryable, retryAfterMs } = scan;
-      owner.fail(lease, this.session, { error, retryable, retryAfterMs, payload: answerIn(bytes, scan) });
-    } else owner.giveBack(lease, this.session);
+    if (owner) settle(owner, this.session, lease, scan, bytes);
     return owner;
   }
 
@@ -465,27 +491,41 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       if (list) list.push({ shard, order, tag, delivery, epoch, slot });
       else byShard.set(shard, [{ shard, order, tag, delivery, epoch, slot }]);
     }
-    for (const owner of this.broker.owners) {
-      const stale = owner.reconcile(this, byShard.get(owner.shard) ?? [], before);
-      for (const lease of stale) this.abort(lease, 'the task was given to another worker, or has ended');
+    const { shards, relay } = this.broker;
+    for (let shard = 0; shard < shards.count; shard++) {
+      const listed = byShard.get(shard) ?? [];
+      const owner = shards.owner(shard);
+      if (owner) this.abortAll(owner.reconcile(this, listed, before));
+      else if (before === Infinity) relay.reconcile(this, shard, listed);
+      else {
+        const { stale, missed } = relay.compare(this.session, shard, listed, this.listAskedAfter);
+        this.abortAll(stale);
+        for (const lease of missed) this.release(lease);
+      }
     }
+  }
+
+  private abortAll(leases: readonly LeaseName[]): void {
+    for (const lease of leases) this.abort(lease, 'the task was given to another worker, or has ended');
+  }
+
+  /** Hands a lease back that the client never got. */
+  private release(lease: LeaseName): void {
+    const released = { lease: this.leaseBytes(lease), verdict: { case: 'released' as const, value: {} } };
+    const bytes = toBinary(SettlementSchema, create(SettlementSchema, released));
+    this.broker.relay.settle(this, lease.shard, bytes, 0, bytes.length, () => {});
   }
 
   private readLease(bytes: Uint8Array): void {
     this.lease.read(bytes, 0, bytes.length);
   }
 
-  /** The owner of the lease that was read. */
-  private owner(): Owner {
+  /** The owner of the lease that was read, if it is here. */
+  private owner(): Owner | undefined {
     const { shards } = this.broker;
     const { shard } = this.lease;
-    const owner = shards.owner(shard);
-    if (owner) return owner;
-    if (shard >= shards.count)
-      throw new HubError('invalid', `there is no shard ${shard}`, { field: 'lease' });
-    throw new HubError('unavailable', `shard ${shard} is not served just now; try again`, {
-      retryAfterMs: 100,
-    });
+    if (shard < shards.count) return shards.owner(shard);
+    throw new HubError('invalid', `there is no shard ${shard}`, { field: 'lease' });
   }
 
   private leaseBytes(lease: LeaseName): Buffer {
@@ -508,6 +548,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     });
   }
 
+  private get takesMore(): boolean {
+    return this.writable && this.out.length < FRAME_BYTES * 4;
+  }
+
   private flush(): void {
     if (!this.transport || this.out.empty || !this.writable) return;
     this.writable = this.transport.write(this.out.take());
@@ -517,9 +561,4 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 /** The number of a durability in `agenthub.v1.Durability`. */
 export function durabilityOf(durability: LogDurability): Durability {
   return (DURABILITY.indexOf(durability) + 1) as Durability;
-}
-
-function answerIn(bytes: Uint8Array, scan: SettlementScan): ResultPayload {
-  const { payloadStart, payloadEnd, contentTypeStart, contentTypeEnd, headers } = scan;
-  return { bytes, payloadStart, payloadEnd, contentTypeStart, contentTypeEnd, headers };
 }

@@ -56,7 +56,7 @@ export class Subscriber implements EdgeSession {
   readonly agents: number;
   private readonly options: SubscriberOptions;
   private readonly credit = new CreditWindow({ acknowledged: false, smoothingMs: SMOOTHING_MS });
-  private seat: Seat | undefined;
+  private taking: Seat | undefined;
   private translate: Translate | undefined;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
@@ -97,12 +97,17 @@ export class Subscriber implements EdgeSession {
       window: 1,
       maxWindow: 1,
     };
-    this.seat = seatOf(mailbox, broker.shardOf(mailbox), spec);
-    broker.attach(this.seat, () => {});
+    const seat = seatOf(mailbox, broker.shardOf(mailbox), spec);
+    this.taking = seat;
+    broker.attach(seat, this, () => {});
   }
 
   seats(): Iterable<Seat> {
-    return this.seat ? [this.seat] : [];
+    return this.taking ? [this.taking] : [];
+  }
+
+  seat(): Seat | undefined {
+    return this.taking;
   }
 
   /** Writes a message, or has it wait for the one before. */
@@ -137,13 +142,15 @@ export class Subscriber implements EdgeSession {
     start: number,
     end: number,
   ): void {
-    const { logger } = this.options;
+    const { logger, broker } = this.options;
     try {
       if (this.translate) this.send(this.translate(bytes, start, end, acceptedMs));
     } catch (error) {
       // What can't be said in this protocol must not bring the broker down, now and after each restart.
       logger.error({ session: this.session, error }, 'a message was left out: it can not be translated');
     }
+    // Owners elsewhere can't ask before each delivery.
+    if (!this.ready()) broker.relay.pause(this.session, true);
   }
 
   /** Nothing is ever leased to it. */
@@ -209,7 +216,9 @@ export class Subscriber implements EdgeSession {
     if (this.waiting.length > 0) this.schedule();
     if (!this.starving) return;
     this.starving = false;
-    if (this.open && this.seat) this.options.broker.resume(this.seat);
+    const { broker } = this.options;
+    broker.relay.pause(this.session, false);
+    if (this.open && this.taking) broker.resume(this.taking);
   }
 
   private gone(): void {

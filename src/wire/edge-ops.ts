@@ -21,6 +21,7 @@ const Op = {
   progress: 9,
   reconcile: 10,
   gone: 11,
+  taken: 12,
 } as const;
 
 /** A session's attachment to a mailbox, as its owner needs to know it. */
@@ -74,6 +75,8 @@ export interface EdgeVisitor {
    * given and is not listed, it never got. The owner answers `OwnerVisitor.reconciled`.
    */
   reconcile(ref: number, shard: number, bytes: Buffer, start: number, end: number): void;
+  /** The session has taken so many copies that were delivered through a listener. */
+  taken(ref: number, number: number, count: number): void;
   /** The session will not come back, or hands all back: its leases count as attempts, or don't. */
   gone(ref: number, counts: boolean): void;
 }
@@ -153,6 +156,12 @@ export class EdgeOps {
     this.leases(leases);
   }
 
+  taken(ref: number, number: number, count: number): void {
+    this.op(Op.taken, ref);
+    this.writer.u32(number);
+    this.writer.u32(count);
+  }
+
   gone(ref: number, counts: boolean): void {
     this.op(Op.gone, ref);
     this.writer.u8(counts ? 1 : 0);
@@ -211,7 +220,7 @@ export class EdgeOpsReader {
       return to.settle(ref, call, reader.bytes, from, reader.at);
     }
     if (code === Op.reported) return to.reported(reader.u16(), reader.u48(), reader.u32());
-    if (code < Op.session || code > Op.gone) throw reader.corrupt(`has the unknown operation ${code}`);
+    if (code < Op.session || code > Op.taken) throw reader.corrupt(`has the unknown operation ${code}`);
     const ref = reader.u32();
     switch (code) {
       case Op.session:
@@ -243,6 +252,8 @@ export class EdgeOpsReader {
         const from = this.leases();
         return to.reconcile(ref, shard, reader.bytes, from, reader.at);
       }
+      case Op.taken:
+        return to.taken(ref, reader.u32(), reader.u32());
       default:
         return to.gone(ref, reader.u8() === 1);
     }

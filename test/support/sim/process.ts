@@ -23,7 +23,7 @@ export interface ProcessOptions {
   readonly tap: Tap;
   readonly broker: Omit<
     BrokerOptions,
-    'cluster' | 'shared' | 'log' | 'clock' | 'random' | 'logger' | 'metrics' | 'memory' | 'failed'
+    'cluster' | 'links' | 'log' | 'clock' | 'random' | 'logger' | 'metrics' | 'memory' | 'failed'
   >;
   readonly session: SessionSettings;
   /** Opens the log, or makes one. */
@@ -68,7 +68,6 @@ export class Process {
         { id: 'sim', address: '', joinedAt: clock.now(), version: '', level: 1, draining: false },
         clock,
       ),
-      shared: false,
       log,
       clock,
       random,

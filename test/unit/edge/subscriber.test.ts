@@ -43,6 +43,7 @@ class Bench {
         shardOf: () => 0,
         attach: () => {},
         resume: () => this.resumed++,
+        relay: { pause() {} },
       } as unknown as Broker,
       call: call as unknown as ServerWritableStream<Buffer, Buffer>,
       clock,

@@ -82,6 +82,7 @@ const edgeSaid = fc.array(
     op('extend', uint32, leaseName, uint32),
     op('progress', uint32, bytes),
     op('reconcile', uint32, uint16, leases),
+    op('taken', uint32, uint32, uint32),
     op('gone', uint32, flag),
   ),
   { maxLength: 12 },
