@@ -528,7 +528,7 @@ const auth = ruled(
         .describe('Lets in whoever reaches the Service, as an agent. Administration still needs a token.'),
       tokens: secretKey(
         'tokens',
-        'Tokens of agents, one a line. Unset: the operator makes one, in the Secret `<cluster>-auth`, key agent-token.',
+        'Tokens of agents, one a line. Unset: the operator makes one, in the Secret `<cluster>-agent-token`, key token.',
       ).optional(),
       adminTokens: secretKey(
         'tokens',

@@ -1,0 +1,245 @@
+import type { BrokerCluster } from '../api/brokercluster.ts';
+import { controllerOf } from '../api/object.ts';
+import type { KubeObject } from '../api/object.ts';
+import type { BrokerClusterStatus } from '../api/status.ts';
+import { childrenOf } from './children.ts';
+import { PAUSE } from './context.ts';
+import type { Context, OptionalKinds } from './context.ts';
+import { nameOf } from './context.ts';
+import { eventsOf } from './events.ts';
+import type { PlannedEvent } from './events.ts';
+import type { PodView } from './pods.ts';
+import { planPool } from './pool.ts';
+import type { PoolPlan, PoolState, SetObject } from './pool.ts';
+import type { Child } from './resources/child.ts';
+import { natsRevision } from './resources/nats-set.ts';
+import { generatedSecrets, secretReferences } from './resources/secrets.ts';
+import { planRollout } from './rollout.ts';
+import { statusOf } from './status.ts';
+import type { NatsSituation, Obstacle, Situation } from './verdicts.ts';
+
+/** What is known of a Secret, without its contents. */
+export interface SecretView {
+  readonly keys: readonly string[];
+  /** Changes when its contents do. */
+  readonly fingerprint: string;
+}
+
+/** All that was observed of one cluster, and what a plan follows from. */
+export interface Snapshot {
+  /** Unix ms. */
+  readonly now: number;
+  readonly cluster: BrokerCluster;
+  readonly kinds: OptionalKinds;
+  /** Images where the spec names none and there is no pod yet. */
+  readonly defaultImages: { readonly broker: string; readonly nats: string };
+  /** Child objects that there are, of all kinds but pods and Secrets. */
+  readonly children: readonly KubeObject[];
+  /** By pool. */
+  readonly pods: Readonly<Record<string, readonly PodView[]>>;
+  readonly natsPods: readonly PodView[];
+  /** Secrets that the spec refers to or the operator makes, as far as they are there. */
+  readonly secrets: Readonly<Record<string, SecretView>>;
+  readonly foreignAutoscalers: readonly string[];
+  /** A new token that nobody can guess. */
+  readonly token: () => string;
+}
+
+/** What is to be done, in this order: create, apply, write the status, evacuate and keep, remove. */
+export interface Plan {
+  /** Objects that are made once and then left alone. */
+  readonly create: readonly Child[];
+  /** Objects as they are to be; those that are so already need no call. */
+  readonly apply: readonly Child[];
+  readonly status: BrokerClusterStatus;
+  readonly evacuate: readonly PodView[];
+  readonly keep: readonly PodView[];
+  readonly removePods: readonly { readonly pod: PodView; readonly force: boolean; readonly reason: string }[];
+  /** Objects of ours that are needed no more. */
+  readonly removeObjects: readonly KubeObject[];
+  readonly events: readonly PlannedEvent[];
+  /** When to look again if nothing happens, in milliseconds. */
+  readonly againMs: number;
+}
+
+const BUSY_MS = 2000;
+const OBSTACLE_MS = 15_000;
+const CALM_MS = 60_000;
+
+/** What is to be done about a cluster. Without effects; the same snapshot gives the same plan. */
+export function plan(snapshot: Snapshot): Plan {
+  const { now, cluster, secrets, token } = snapshot;
+  const context = contextOf(snapshot);
+  const missing = missingSecrets(snapshot);
+  const obstacles = [...missing, ...leftoverPools(snapshot)];
+  // Pods that would be made now could not start; those that run go on.
+  const frozen = missing[0]?.message;
+  const pools = cluster.spec.pools.map((pool) =>
+    planPool(context, pool, poolState(snapshot, pool.name), now, frozen),
+  );
+  const nats = natsSituation(context, snapshot);
+  const situation: Situation = {
+    cluster,
+    pools,
+    nats,
+    obstacles,
+    foreignAutoscalers: snapshot.foreignAutoscalers,
+  };
+  const status = statusOf(situation, now);
+  const events = eventsOf(situation, status);
+  if (cluster.metadata.annotations[PAUSE] === 'true') {
+    return { ...NOTHING, status, events, againMs: CALM_MS };
+  }
+  const wanted = childrenOf(context, pools);
+  const blocked = new Set(
+    missing.length > 0 ? cluster.spec.pools.map(({ name }) => nameOf.pool(cluster, name)) : [],
+  );
+  return {
+    create: generatedSecrets(cluster, token).filter(({ metadata }) => secrets[metadata.name] === undefined),
+    apply: wanted.filter(({ kind, metadata }) => kind !== 'StatefulSet' || !blocked.has(metadata.name)),
+    status,
+    evacuate: pools.flatMap(({ evacuate }) => evacuate),
+    keep: pools.flatMap(({ keep }) => keep),
+    removePods: [
+      ...pools.flatMap(({ remove }) => remove),
+      ...(nats?.rollout.state === 'next'
+        ? [{ pod: nats.rollout.pod, force: false, reason: nats.rollout.reason }]
+        : []),
+    ],
+    removeObjects: superfluous(snapshot, wanted),
+    events,
+    againMs: again(situation),
+  };
+}
+
+const NOTHING = { create: [], apply: [], evacuate: [], keep: [], removePods: [], removeObjects: [] } as const;
+
+function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapshot): Context {
+  const { spec } = cluster;
+  const live = (name: string, container: string): string | undefined =>
+    find(children, 'StatefulSet', name)?.spec?.template?.spec?.containers?.find(
+      (each) => each.name === container,
+    )?.image;
+  const referred = secretReferences(cluster).map(({ name }) => name);
+  return {
+    cluster,
+    kinds,
+    // An image once chosen stays until the spec names one: upgrading the operator restarts nobody.
+    images: {
+      brokers: Object.fromEntries(
+        spec.pools.map(({ name }) => [
+          name,
+          spec.image ?? live(nameOf.pool(cluster, name), 'broker') ?? defaultImages.broker,
+        ]),
+      ),
+      nats: spec.nats.managed?.image ?? live(nameOf.nats(cluster), 'nats') ?? defaultImages.nats,
+    },
+    secrets: Object.fromEntries(referred.map((name) => [name, secrets[name]?.fingerprint ?? ''])),
+  };
+}
+
+function poolState({ cluster, children, pods }: Snapshot, pool: string): PoolState {
+  return { set: find(children, 'StatefulSet', nameOf.pool(cluster, pool)), pods: pods[pool] ?? [] };
+}
+
+function find(children: readonly KubeObject[], kind: string, name: string): SetObject | undefined {
+  return children.find((object) => object.kind === kind && object.metadata.name === name) as
+    SetObject | undefined;
+}
+
+function missingSecrets({ cluster, secrets }: Snapshot): readonly Obstacle[] {
+  return secretReferences(cluster).flatMap(({ name, keys, field }): Obstacle[] => {
+    const found = secrets[name];
+    if (found === undefined) {
+      const message = `${field}: there is no Secret ${name} in namespace ${cluster.metadata.namespace}; make it, with the key ${keys.join(' and ')}`;
+      return [{ reason: 'SecretNotFound', message }];
+    }
+    const lacking = keys.filter((key) => !found.keys.includes(key));
+    if (lacking.length === 0) return [];
+    const message = `${field}: the Secret ${name} has no key ${lacking.join(' and no key ')}; it has ${found.keys.join(', ') || 'none'}`;
+    return [{ reason: 'SecretKeyNotFound', message }];
+  });
+}
+
+function natsSituation(context: Context, snapshot: Snapshot): NatsSituation | undefined {
+  const { cluster } = context;
+  const { managed } = cluster.spec.nats;
+  if (managed === undefined) return undefined;
+  const rollout = planRollout({
+    now: snapshot.now,
+    pods: snapshot.natsPods,
+    replicas: managed.servers,
+    revision: natsRevision(context, managed),
+    paused: cluster.metadata.annotations['agenthub.io/pause-update'] === 'true',
+    manual: cluster.spec.update.strategy === 'OnDelete',
+    // A server is ready only when all its streams have caught up.
+    progressDeadlineSeconds: cluster.spec.update.progressDeadlineSeconds * 3,
+  });
+  return { servers: managed.servers, pods: snapshot.natsPods, rollout };
+}
+
+/** Pools that the spec has no more but that still hold tasks. */
+function leftoverPools(snapshot: Snapshot): readonly Obstacle[] {
+  return leftovers(snapshot)
+    .filter(({ queued }) => queued > 0)
+    .map(({ pool, queued }) => ({
+      reason: 'PoolNotEmpty',
+      message: `pool ${pool} is no more in the spec but still holds ${queued} tasks; it goes when they are done`,
+    }));
+}
+
+function leftovers({ cluster, pods }: Snapshot): readonly { pool: string; queued: number }[] {
+  const kept = new Set(cluster.spec.pools.map(({ name }) => name));
+  return Object.entries(pods)
+    .filter(([pool]) => !kept.has(pool))
+    .map(([pool, views]) => ({
+      pool,
+      queued: views
+        .flatMap(({ answers }) => answers.capacity?.shards ?? [])
+        .reduce((sum, { queued }) => sum + queued, 0),
+    }));
+}
+
+/** What is ours, is wanted no more, and is in nobody's use. */
+function superfluous(snapshot: Snapshot, wanted: readonly Child[]): readonly KubeObject[] {
+  const { cluster, children, pods, natsPods } = snapshot;
+  const id = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
+  const kept = new Set(wanted.map(id));
+  const mounted = new Set(
+    [...Object.values(pods).flat(), ...natsPods].flatMap(({ configMaps }) => configMaps),
+  );
+  const full = new Set(
+    leftovers(snapshot)
+      .filter(({ queued }) => queued > 0)
+      .map(({ pool }) => nameOf.pool(cluster, pool)),
+  );
+  return children.filter((object) => {
+    if (controllerOf(object)?.uid !== cluster.metadata.uid || object.metadata.deletionTimestamp !== undefined)
+      return false;
+    if (kept.has(id(object))) return false;
+    if (object.kind === 'ConfigMap') return !mounted.has(object.metadata.name);
+    return object.kind !== 'StatefulSet' || !full.has(object.metadata.name);
+  });
+}
+
+function again({ cluster, pools, nats, obstacles }: Situation): number {
+  const busy =
+    pools.some(isBusy) ||
+    (nats !== undefined && (nats.rollout.state === 'next' || nats.rollout.state === 'waiting'));
+  if (busy) return BUSY_MS;
+  const { mode, intervalSeconds } = cluster.spec.autoscaling;
+  return Math.min(
+    obstacles.length > 0 ? OBSTACLE_MS : CALM_MS,
+    mode === 'Off' ? CALM_MS : intervalSeconds * 1000,
+  );
+}
+
+function isBusy({ step, rollout, pods, desired, replicas }: PoolPlan): boolean {
+  return (
+    step !== undefined ||
+    rollout.state === 'next' ||
+    rollout.state === 'waiting' ||
+    replicas !== desired ||
+    pods.filter(({ ready }) => ready).length < desired
+  );
+}

@@ -1,0 +1,292 @@
+import type { Capacity } from '../../src/wire/capacity.ts';
+import type { AutoscalingSpec } from '../api/spec.ts';
+import type { ScalingStatus } from '../api/status.ts';
+import { busiest, worst } from './balance.ts';
+import { limited, remembered, stabilized } from './scale-manners.ts';
+import { amount } from './words.ts';
+
+/** What is known of the load of one broker that is to be there. */
+export interface BrokerLoad {
+  readonly pod: string;
+  readonly ready: boolean;
+  /** Its last answer, if it ever gave one. */
+  readonly document?: Capacity | undefined;
+  /** When that answer came: Unix ms, by the clock that `now` is of. */
+  readonly receivedAt?: number | undefined;
+}
+
+/** All that the number of brokers of a pool depends on. */
+export interface ScaleInput {
+  /** Unix ms. */
+  readonly now: number;
+  readonly spec: AutoscalingSpec;
+  readonly pool: {
+    readonly minReplicas: number;
+    readonly maxReplicas: number;
+    readonly shards: number;
+    /** CPU that each broker requests, in cores. */
+    readonly cpuCores: number;
+  };
+  /** The number that was decided last. */
+  readonly current: number;
+  readonly brokers: readonly BrokerLoad[];
+  /** What was kept of former decisions. */
+  readonly history: ScalingStatus | undefined;
+}
+
+/** One figure and what it asks for. */
+export interface Metric {
+  readonly name: 'tasksPerSecond' | 'agents' | 'cpu' | 'memory';
+  readonly current: string;
+  readonly target: string;
+  readonly replicas: number;
+}
+
+/** A shard that is more than one broker should carry, all by itself. */
+export interface HotShard {
+  readonly shard: number;
+  readonly tasksPerSecond: number;
+}
+
+/** What kept the number from being what the load asks for. */
+export type Limit = 'nothing' | 'bounds' | 'shards' | 'stale' | 'backlog' | 'window' | 'rate' | 'unknown';
+
+/** How many brokers there are to be, and why. */
+export interface ScaleDecision {
+  readonly replicas: number;
+  /** What the load alone asks for, within the bounds. */
+  readonly recommended: number;
+  readonly limit: Limit;
+  /** One sentence for people. */
+  readonly reason: string;
+  readonly metrics: readonly Metric[];
+  readonly hot: readonly HotShard[];
+  /** Ready brokers that have not told their load for too long. */
+  readonly stale: readonly string[];
+  /** What to keep. Equal to what was given as long as nothing is decided. */
+  readonly history: ScalingStatus;
+}
+
+/** An answer older than so many intervals does not count. */
+const STALE_INTERVALS = 3;
+/** The share of the high-water mark up to which backlog is put on fewer brokers. */
+const BACKLOG_SHARE = 0.9;
+
+/**
+ * How many brokers a pool is to have: the arithmetic of shards, and the manners of the HorizontalPodAutoscaler
+ * (https://kubernetes.io/docs/concepts/workloads/autoscaling/horizontal-pod-autoscale/#algorithm-details).
+ */
+export function decideScale(input: ScaleInput): ScaleDecision {
+  const { now, spec, pool, current } = input;
+  const view = look(input);
+  const bounds = { min: pool.minReplicas, max: Math.min(pool.maxReplicas, pool.shards) };
+  const within = (replicas: number): number => Math.max(bounds.min, Math.min(bounds.max, replicas));
+  const finish = (
+    rest: Pick<ScaleDecision, 'replicas' | 'recommended' | 'limit' | 'reason'> & {
+      metrics?: readonly Metric[];
+    },
+  ): ScaleDecision => ({
+    metrics: [],
+    hot: view.hot,
+    stale: view.stale,
+    ...rest,
+    history: remembered(input.history, { now, spec, current, metrics: [], ...rest }),
+  });
+
+  if (current < bounds.min || current > bounds.max) {
+    const replicas = within(current);
+    const bound = current < bounds.min ? `minReplicas is ${bounds.min}` : boundReason(pool);
+    return finish({ replicas, recommended: replicas, limit: 'bounds', reason: bound });
+  }
+  if (view.documents.length === 0) {
+    const reason = `stays at ${current}: no broker has told its load`;
+    return finish({ replicas: current, recommended: current, limit: 'unknown', reason });
+  }
+
+  const metrics = measure(input, view);
+  if (metrics.length === 0) {
+    const reason = `stays at ${current}: no target is set`;
+    return finish({ replicas: current, recommended: current, limit: 'nothing', reason });
+  }
+  const asking = metrics.reduce((most, metric) => (metric.replicas > most.replicas ? metric : most));
+  const why = explain(asking, current);
+  const bounded = within(asking.replicas);
+  const bound: Limit =
+    bounded === asking.replicas ? 'nothing' : bounded === pool.shards ? 'shards' : 'bounds';
+  const fitting = bounded < current ? fit(bounded, current, view) : bounded;
+  const recommended = fitting;
+
+  if (recommended < current && view.stale.length > 0) {
+    const reason = `stays at ${current}: ${recommended} would do, but ${view.stale.join(', ')} has not told its load lately`;
+    return finish({ replicas: current, recommended: current, limit: 'stale', reason, metrics });
+  }
+  const stable = stabilized(recommended, { now, spec, current, history: input.history });
+  const { replicas, policy } = limited(stable, { now, spec, current, history: input.history });
+  const done = { recommended, metrics };
+  if (replicas !== stable) {
+    const way = replicas === current ? `stays at ${current}` : `${current} → ${replicas}`;
+    const reason = `${way}: ${why}; the policy of ${policy} allows no more for now`;
+    return finish({ ...done, replicas, limit: 'rate', reason });
+  }
+  if (replicas !== recommended) {
+    const [seconds, extreme] =
+      recommended < current
+        ? [spec.scaleDown.stabilizationWindowSeconds, 'more']
+        : [spec.scaleUp.stabilizationWindowSeconds, 'fewer'];
+    const way = replicas === current ? `stays at ${current}` : `${current} → ${replicas}`;
+    const reason = `${way}: ${recommended} would do now, but within the last ${seconds} s ${extreme} were asked for`;
+    return finish({ ...done, replicas, limit: 'window', reason });
+  }
+  if (fitting !== bounded) {
+    const way = replicas === current ? `stays at ${current}` : `${current} → ${replicas}`;
+    const reason = `${way}: ${bounded} would do by the load, but could not hold the backlog in memory`;
+    return finish({ ...done, replicas, limit: 'backlog', reason });
+  }
+  const capped =
+    bound === 'nothing'
+      ? ''
+      : `, but ${asking.replicas > bounded ? boundReason(pool) : `minReplicas is ${bounds.min}`}`;
+  const way = replicas === current ? `stays at ${current}` : `${current} → ${replicas}`;
+  return finish({ ...done, replicas, limit: bound, reason: `${way}: ${why}${capped}` });
+}
+
+/** The answers of the brokers, sorted by what they are worth. */
+interface View {
+  readonly documents: readonly Capacity[];
+  readonly stale: readonly string[];
+  /** Brokers that are to be there and are not ready, or not even made. */
+  readonly missing: number;
+  /** Tasks per second of each shard that somebody told of. */
+  readonly shards: ReadonlyMap<number, number>;
+  readonly bytes: readonly number[];
+  readonly hot: readonly HotShard[];
+}
+
+function look({ now, spec, pool, current, brokers }: ScaleInput): View {
+  const oldest = now - STALE_INTERVALS * spec.intervalSeconds * 1000;
+  const fresh = (broker: BrokerLoad): boolean =>
+    broker.ready && broker.document !== undefined && (broker.receivedAt ?? 0) >= oldest;
+  const documents = brokers.filter(fresh).map(({ document }) => document!);
+  const stale = brokers.filter((broker) => broker.ready && !fresh(broker)).map(({ pod }) => pod);
+  const shards = new Map<number, number>();
+  const bytes = new Map<number, number>();
+  for (const document of documents) {
+    // While a shard changes hands two brokers may tell of it.
+    for (const { shard, tasksPerSecond, bytes: held } of document.shards) {
+      if (shard >= pool.shards) continue;
+      shards.set(shard, Math.max(shards.get(shard) ?? 0, tasksPerSecond));
+      bytes.set(shard, Math.max(bytes.get(shard) ?? 0, held));
+    }
+  }
+  const target = spec.targets.tasksPerSecond;
+  return {
+    documents,
+    stale,
+    missing: Math.max(0, Math.max(current, brokers.length) - documents.length),
+    shards,
+    bytes: [...bytes.values()],
+    hot: [...shards]
+      .filter(([, load]) => target > 0 && load > target)
+      .map(([shard, tasksPerSecond]) => ({ shard, tasksPerSecond: Math.round(tasksPerSecond) })),
+  };
+}
+
+function measure(input: ScaleInput, view: View): readonly Metric[] {
+  const { targets } = input.spec;
+  const { documents } = view;
+  const highWater = Math.min(...documents.map(({ memoryHighWater }) => memoryHighWater));
+  const metrics: Metric[] = [];
+  const add = (
+    name: Metric['name'],
+    target: number,
+    of: (document: Capacity) => number,
+    show: (value: number) => string,
+  ): void => {
+    if (target <= 0) return;
+    const total = documents.reduce((sum, document) => sum + of(document), 0);
+    const replicas = additive(total, target, input, view);
+    metrics.push({ name, current: show(total / documents.length), target: show(target), replicas });
+  };
+  if (targets.tasksPerSecond > 0) metrics.push(shardMetric(input, view));
+  add(
+    'agents',
+    targets.agents,
+    ({ activeAgents }) => activeAgents,
+    (value) => amount(value),
+  );
+  add(
+    'cpu',
+    (targets.cpuPercent / 100) * input.pool.cpuCores,
+    ({ cpu }) => cpu,
+    (value) => `${value.toFixed(2)} cores`,
+  );
+  add(
+    'memory',
+    (targets.memoryPercent / 100) * highWater,
+    ({ memory }) => memory,
+    (value) => `${Math.round(value / 2 ** 20)} MiB`,
+  );
+  return metrics;
+}
+
+/** Sum over target; brokers that say nothing count as idle on the way up and as full on the way down. */
+function additive(total: number, target: number, { spec, current }: ScaleInput, view: View): number {
+  const tolerance = spec.tolerancePercent / 100;
+  const known = view.documents.length;
+  const ratio = total / (known * target);
+  if (view.missing === 0)
+    return Math.abs(1 - ratio) <= tolerance ? current : Math.max(1, Math.ceil(total / target));
+  const assumed = ratio < 1 ? total + view.missing * target : total;
+  const pessimistic = assumed / ((known + view.missing) * target);
+  if (Math.abs(1 - pessimistic) <= tolerance || ratio < 1 !== pessimistic < 1) return current;
+  const replicas = Math.max(1, Math.ceil(assumed / target));
+  const turned = pessimistic < 1 ? replicas > current : replicas < current;
+  return turned ? current : replicas;
+}
+
+/** The fewest brokers of which the busiest stays within the target. Hot shards don't count: brokers don't help them. */
+function shardMetric({ spec, pool, current }: ScaleInput, view: View): Metric {
+  const target = spec.targets.tasksPerSecond;
+  const tolerance = spec.tolerancePercent / 100;
+  const told = [...view.shards.values()].filter((load) => load <= target);
+  const untold = Math.max(0, pool.shards - view.shards.size);
+  const with0 = (each: number): readonly number[] => [...told, ...Array<number>(untold).fill(each)];
+  const now = busiest(with0(0), current);
+  const smallest = (loads: readonly number[]): number => {
+    let brokers = 1;
+    while (brokers < pool.shards && busiest(loads, brokers) > target) brokers++;
+    return brokers;
+  };
+  let replicas = current;
+  if (now > target * (1 + tolerance)) replicas = Math.max(current, smallest(with0(0)));
+  else if (now < target * (1 - tolerance)) {
+    // Nobody told of some shards: whoever has them is taken for full.
+    const each = untold === 0 ? 0 : Math.min(target, (Math.max(1, view.missing) * target) / untold);
+    replicas = Math.min(current, smallest(with0(each)));
+  }
+  return { name: 'tasksPerSecond', current: amount(now), target: amount(target), replicas };
+}
+
+/** The fewest brokers from `wished` up that could hold what is queued, wherever it ends up. */
+function fit(wished: number, current: number, { documents, bytes }: View): number {
+  const highWater = Math.min(...documents.map(({ memoryHighWater }) => memoryHighWater));
+  const idle = Math.max(
+    0,
+    ...documents.map(({ memory, shards }) => memory - shards.reduce((sum, shard) => sum + shard.bytes, 0)),
+  );
+  let brokers = wished;
+  while (brokers < current && idle + worst(bytes, brokers) > highWater * BACKLOG_SHARE) brokers++;
+  return brokers;
+}
+
+function explain({ name, current, target, replicas }: Metric, from: number): string {
+  const carries = name === 'tasksPerSecond' ? 'the busiest broker carries' : 'each broker has';
+  const what = { tasksPerSecond: 'tasks/s', agents: 'agents', cpu: 'of CPU', memory: 'of memory' }[name];
+  const verdict =
+    replicas === from ? `which suits ${target}` : `of ${target} it should; ${replicas} brokers are needed`;
+  return `${carries} ${current} ${what}, ${verdict}`;
+}
+
+function boundReason({ maxReplicas, shards }: ScaleInput['pool']): string {
+  return maxReplicas <= shards ? `maxReplicas is ${maxReplicas}` : `there are only ${shards} shards`;
+}
