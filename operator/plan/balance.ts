@@ -1,31 +1,36 @@
-/**
- * What the busiest of `brokers` carries if the shards are spread as the cluster spreads them: numbers of shards
- * differ by one at most, and within that the loads are as even as can be had by placing the largest first.
- */
-export function busiest(loads: readonly number[], brokers: number): number {
-  if (brokers <= 0) return Infinity;
-  const few = Math.floor(loads.length / brokers);
-  /** So many may have one shard more. */
-  let more = loads.length % brokers;
-  const bins = Array.from({ length: brokers }, () => ({ shards: 0, load: 0 }));
-  for (const load of [...loads].sort((a, b) => b - a)) {
-    let best: (typeof bins)[number] | undefined;
-    for (const bin of bins) {
-      const room = bin.shards < few || (bin.shards === few && more > 0);
-      if (room && (best === undefined || bin.load < best.load)) best = bin;
-    }
-    if (best === undefined) continue;
-    if (best.shards === few) more--;
-    best.shards++;
-    best.load += load;
-  }
-  return Math.max(0, ...bins.map(({ load }) => load));
+import { assign } from '../../src/core/assignment.ts';
+
+/** Shards and what they weigh, and who has them. */
+export interface Spread {
+  /** Of each shard. */
+  readonly loads: readonly number[];
+  /** Id of the broker that has it; '' if nobody said so. */
+  readonly owners: readonly string[];
+  /** Ids of the brokers that there are, those first that stay longest. */
+  readonly brokers: readonly string[];
 }
 
-/** What one of `brokers` carries at most, however the shards are spread, as long as their numbers are even. */
-export function worst(loads: readonly number[], brokers: number): number {
-  if (brokers <= 0) return Infinity;
-  const most = Math.ceil(loads.length / brokers);
+/**
+ * What the busiest broker would carry if there were `count` of them: the cluster would spread the shards by
+ * {@link assign}, which moves as few as it can and looks at numbers of shards, not at loads.
+ */
+export function busiest({ loads, owners, brokers }: Spread, count: number): number {
+  if (count <= 0) return Infinity;
+  const ids = Array.from(
+    { length: count },
+    (_, index) => brokers[index] ?? `~${String(index).padStart(5, '0')}`,
+  );
+  const members = ids.map((id) => ({ id, version: '', draining: false }));
+  const next = assign({ owners, pins: {} }, members, { shards: loads.length });
+  const carried = new Map<string, number>();
+  next.owners.forEach((owner, shard) => carried.set(owner, (carried.get(owner) ?? 0) + loads[shard]!));
+  return Math.max(0, ...carried.values());
+}
+
+/** What one of `count` brokers carries at most, however the shards are spread, as long as their numbers are even. */
+export function worst(loads: readonly number[], count: number): number {
+  if (count <= 0) return Infinity;
+  const most = Math.ceil(loads.length / count);
   return [...loads]
     .sort((a, b) => b - a)
     .slice(0, most)

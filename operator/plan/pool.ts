@@ -183,6 +183,7 @@ function decide(
     current,
     brokers: pods
       .filter(({ deleting }) => !deleting)
+      .toSorted((a, b) => a.ordinal - b.ordinal)
       .map(({ name, ready, answers }) => ({
         pod: name,
         // One that drains is not ready, and tells its load all the same.

@@ -1,6 +1,5 @@
 import type { AutoscalingSpec } from '../api/spec.ts';
 import type { ScalingStatus } from '../api/status.ts';
-import type { Metric } from './scale.ts';
 import { formatTime, parseTime } from './words.ts';
 
 interface Moment {
@@ -84,7 +83,7 @@ export function remembered(
     readonly replicas: number;
     readonly recommended: number;
     readonly reason: string;
-    readonly metrics: readonly Metric[];
+    readonly metrics: NonNullable<ScalingStatus['metrics']>;
   },
 ): ScalingStatus {
   const { now, spec, current, replicas, recommended, reason, metrics } = decision;
@@ -96,7 +95,7 @@ export function remembered(
   return {
     recommended,
     reason,
-    metrics: [...metrics],
+    metrics,
     ...(replicas === current
       ? history?.lastScaleTime === undefined
         ? {}

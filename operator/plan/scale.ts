@@ -29,6 +29,7 @@ export interface ScaleInput {
   };
   /** The number that was decided last. */
   readonly current: number;
+  /** Those first that stay longest. */
   readonly brokers: readonly BrokerLoad[];
   /** What was kept of former decisions. */
   readonly history: ScalingStatus | undefined;
@@ -90,7 +91,7 @@ export function decideScale(input: ScaleInput): ScaleDecision {
     hot: view.hot,
     stale: view.stale,
     ...rest,
-    history: remembered(input.history, { now, spec, current, metrics: [], ...rest }),
+    history: remembered(input.history, { now, spec, current, ...rest, metrics: [...(rest.metrics ?? [])] }),
   });
 
   if (current < bounds.min || current > bounds.max) {
@@ -158,6 +159,10 @@ interface View {
   readonly missing: number;
   /** Tasks per second of each shard that somebody told of. */
   readonly shards: ReadonlyMap<number, number>;
+  /** Who told of it, by shard. */
+  readonly owners: readonly string[];
+  /** Ids of the brokers, those first that stay longest. */
+  readonly ids: readonly string[];
   readonly bytes: readonly number[];
   readonly hot: readonly HotShard[];
 }
@@ -170,12 +175,14 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
   const stale = brokers.filter((broker) => broker.ready && !fresh(broker)).map(({ pod }) => pod);
   const shards = new Map<number, number>();
   const bytes = new Map<number, number>();
+  const owners = Array<string>(pool.shards).fill('');
   for (const document of documents) {
     // While a shard changes hands two brokers may tell of it.
     for (const { shard, tasksPerSecond, bytes: held } of document.shards) {
       if (shard >= pool.shards) continue;
       shards.set(shard, Math.max(shards.get(shard) ?? 0, tasksPerSecond));
       bytes.set(shard, Math.max(bytes.get(shard) ?? 0, held));
+      owners[shard] = document.broker;
     }
   }
   const target = spec.targets.tasksPerSecond;
@@ -184,6 +191,8 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
     stale,
     missing: Math.max(0, Math.max(current, brokers.length) - documents.length),
     shards,
+    owners,
+    ids: brokers.map((broker) => (fresh(broker) ? broker.document!.broker : broker.pod)),
     bytes: [...bytes.values()],
     hot: [...shards]
       .filter(([, load]) => target > 0 && load > target)
@@ -244,25 +253,27 @@ function additive(total: number, target: number, { spec, current }: ScaleInput, 
   return turned ? current : replicas;
 }
 
-/** The fewest brokers of which the busiest stays within the target. Hot shards don't count: brokers don't help them. */
+/**
+ * The fewest brokers of which the busiest stays within the target. A hot shard does not count: it would be too much for
+ * a broker of its own.
+ */
 function shardMetric({ spec, pool, current }: ScaleInput, view: View): Metric {
   const target = spec.targets.tasksPerSecond;
   const tolerance = spec.tolerancePercent / 100;
-  const told = [...view.shards.values()].filter((load) => load <= target);
-  const untold = Math.max(0, pool.shards - view.shards.size);
-  const with0 = (each: number): readonly number[] => [...told, ...Array<number>(untold).fill(each)];
-  const now = busiest(with0(0), current);
-  const smallest = (loads: readonly number[]): number => {
-    let brokers = 1;
-    while (brokers < pool.shards && busiest(loads, brokers) > target) brokers++;
-    return brokers;
+  const untold = pool.shards - view.shards.size;
+  const hot = new Set(view.hot.map(({ shard }) => shard));
+  const carried = (count: number, each: number): number => {
+    const loads = view.owners.map((_, shard) => (hot.has(shard) ? 0 : (view.shards.get(shard) ?? each)));
+    return busiest({ loads, owners: view.owners, brokers: view.ids }, count);
   };
+  const now = carried(current, 0);
   let replicas = current;
-  if (now > target * (1 + tolerance)) replicas = Math.max(current, smallest(with0(0)));
-  else if (now < target * (1 - tolerance)) {
+  if (now > target * (1 + tolerance)) {
+    while (replicas < pool.shards && carried(replicas, 0) > target) replicas++;
+  } else if (now < target * (1 - tolerance)) {
     // Nobody told of some shards: whoever has them is taken for full.
     const each = untold === 0 ? 0 : Math.min(target, (Math.max(1, view.missing) * target) / untold);
-    replicas = Math.min(current, smallest(with0(each)));
+    while (replicas > 1 && carried(replicas - 1, each) <= target) replicas--;
   }
   return { name: 'tasksPerSecond', current: amount(now), target: amount(target), replicas };
 }
