@@ -53,6 +53,8 @@ export function firstFieldLost(desired: KubeObject, live: KubeObject): string | 
 
 function lost(value: unknown, fields: Fields | undefined, path: string): string | undefined {
   if (value === undefined || value === null) return undefined;
+  // Of a list that others may add to, an empty one claims nothing, and the server says so.
+  if (fields === undefined && Array.isArray(value) && value.length === 0) return undefined;
   if (fields === undefined) return path;
   // A leaf, or something that is only ever owned as a whole.
   if (Object.keys(fields).every((step) => step === '.')) return undefined;

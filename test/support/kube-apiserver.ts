@@ -110,7 +110,7 @@ export class KubeApiServer {
       `--token-auth-file=${at('tokens.csv')}`,
       '--authorization-mode=RBAC',
       '--service-account-issuer=https://kubernetes.default.svc',
-      `--service-account-key-file=${at('tls.key')}`,
+      `--service-account-key-file=${at('tls.crt')}`,
       `--service-account-signing-key-file=${at('tls.key')}`,
       // Nothing makes service accounts here, and pods would need one.
       '--disable-admission-plugins=ServiceAccount',

@@ -12,7 +12,7 @@ import type {
 export interface Call {
   readonly verb: string;
   /** What it was called with. */
-  readonly with: readonly unknown[];
+  readonly with: readonly [unknown, ...unknown[]];
   readonly answer: (value: unknown) => Promise<void>;
   readonly fail: (error: Error) => Promise<void>;
 }
@@ -79,7 +79,7 @@ export class ScriptedKube implements Kube {
   serves = this.#scripted('serves') as Kube['serves'];
   raw = this.#scripted('raw') as Kube['raw'];
 
-  #scripted(verb: string): (...args: unknown[]) => Promise<unknown> {
+  #scripted(verb: string): (...args: [unknown, ...unknown[]]) => Promise<unknown> {
     return (...args) =>
       new Promise((resolve, reject) => {
         this.calls.push({
