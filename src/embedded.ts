@@ -2,7 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Broker } from './broker/broker.ts';
-import { LocalCluster } from './cluster/local.ts';
+import type { Vitals } from './cluster/cluster.ts';
+import { meet } from './clustered.ts';
 import type { Config } from './config/schema.ts';
 import { AdminEdge } from './edge/admin.ts';
 import { guardListen, Lock } from './edge/auth.ts';
@@ -78,20 +79,14 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
   const probe = new NodeProcess(clock);
   const log = await openLog(config, logger);
+  const id = `${config.service.name ?? hostname()}-${random.token(3)}`;
+  const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load() });
+  const meeting = await meet(config, { id, version, level: LEVEL, vitals }, logger);
 
   const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
   const broker = new Broker({
-    cluster: new LocalCluster(
-      {
-        id: `${config.service.name ?? hostname()}-${random.token(3)}`,
-        address: '',
-        joinedAt: clock.now(),
-        version,
-        level: LEVEL,
-        draining: false,
-      },
-      clock,
-    ),
+    cluster: meeting.cluster,
+    links: meeting.links,
     log,
     clock,
     random,
@@ -105,11 +100,6 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     tickMs: TICK_MS,
     failed: fail,
   });
-  await new Promise<void>((resolve, reject) => {
-    void failed.then(reject);
-    broker.start(resolve);
-  });
-
   const status = new BrokerStatus({
     broker,
     metrics,
@@ -124,6 +114,11 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     },
     drainMs: config.stop.deadlineMs,
   });
+  await new Promise<void>((resolve, reject) => {
+    void failed.then(reject);
+    broker.start(resolve);
+  });
+
   const sessions = new SessionsDoor({
     broker,
     clock,
@@ -215,13 +210,19 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     const until = clock.now() + config.stop.deadlineMs;
     broker.evacuate('the broker is stopping', config.stop.deadlineMs);
     const waiting = (): boolean => broker.leases() > 0 || !broker.settled;
-    while (waiting() && broker.sessions.connected > 0 && clock.now() < until) await sleep(STOP_CHECK_MS);
+    while (
+      (broker.shardsToHandOver > 0 || (waiting() && broker.sessions.connected > 0)) &&
+      clock.now() < until
+    )
+      await sleep(STOP_CHECK_MS);
     for (const session of broker.sessions.values()) session.handBack();
     while (!broker.settled && clock.now() < until) await sleep(STOP_CHECK_MS);
     watch?.cancel();
     for (const session of broker.sessions.values()) session.close();
     await grpc.close(Math.max(100, Math.min(1000, until - clock.now())));
     broker.stop();
+    await new Promise<void>((left) => meeting.cluster.stop(left));
+    await meeting.close();
     await log.close();
     await http.close();
     probe.close();

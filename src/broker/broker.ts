@@ -1,6 +1,7 @@
-import type { Cluster } from '../cluster/cluster.ts';
+import type { Cluster, Member, Vitals } from '../cluster/cluster.ts';
 import type { LinkListener } from '../cluster/link.ts';
 import type { Links } from '../cluster/links.ts';
+import { leastLoaded } from '../core/load.ts';
 import { shardOf } from '../core/shard.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
@@ -32,6 +33,9 @@ const UPKEEP_MS = 1000;
 
 /** While less than this share of the log's room is left, no task is accepted. */
 const FULL_SHARE = 0.25;
+
+/** Mailboxes of which other brokers are told that they are full. */
+const FULL_TOLD = 1000;
 
 /** Bounds of what a broker takes; each names its configuration key when it is met. */
 export interface BrokerLimits {
@@ -317,6 +321,28 @@ export class Broker {
     for (const consumer of seat.consumers) owner?.resume(consumer);
   }
 
+  /** What other brokers must know to accept tasks for the shards of this one. */
+  vitals(): Pick<Vitals, 'full' | 'recipients'> {
+    const full: (readonly [number, string, string])[] = [];
+    const recipients: (readonly [number, number])[] = [];
+    for (const owner of this.owners) {
+      const count = owner.recipients();
+      if (count > 0) recipients.push([owner.shard, count]);
+      for (const [mailbox] of this.crowded(owner)) {
+        const met = this.full(owner.shard, mailbox)?.limit;
+        if (met !== undefined && full.length < FULL_TOLD) full.push([owner.shard, mailbox, met]);
+      }
+    }
+    return { full, recipients };
+  }
+
+  /** Mailboxes that may have met a limit. */
+  private crowded({ state }: Owner): Iterable<readonly [string, number]> {
+    const { limits } = this.options;
+    const { mailboxes, tasks, bytes } = state;
+    return tasks.count >= limits.mailboxDepth || bytes >= limits.mailboxBytes ? mailboxes.entries() : [];
+  }
+
   /** The session's client wants another window. */
   resize(seat: Seat, session: string): void {
     if (!this.shards.owner(seat.shard)) return this.relay.resize(seat, session);
@@ -332,22 +358,46 @@ export class Broker {
 
   /** No task and no session is accepted any more; what is in flight may still be settled. */
   drain(): void {
-    if (this.current === 'ready') this.enter('draining');
+    if (this.current !== 'ready') return;
+    this.enter('draining');
+    this.cluster.drain(true);
   }
 
   /** Accepts tasks again after {@link drain}. */
   undrain(): void {
     if (this.current !== 'draining') return;
     this.enter('ready');
+    this.cluster.drain(false);
     this.paused = false;
     for (const owner of this.owners) owner.pause(false);
   }
 
-  /** Drains, delivers nothing any more, and asks all sessions to go within that time. */
+  /**
+   * Drains, and asks all sessions to go within that time. Its shards go to other brokers; if there is none, nothing
+   * is delivered any more.
+   */
   evacuate(reason: string, deadlineMs: number): void {
     this.drain();
-    this.pause();
-    for (const session of this.sessions.values()) session.goAway(reason, deadlineMs, true);
+    if (this.others().length === 0) this.pause();
+    for (const session of this.sessions.values()) session.goAway(reason, deadlineMs, true, this.elsewhere());
+  }
+
+  /** Shards that other brokers have yet to take. */
+  get shardsToHandOver(): number {
+    return this.current === 'draining' && this.others().length > 0 ? this.owners.length : 0;
+  }
+
+  /** Brokers that may take what this one has. */
+  private others(): readonly Member[] {
+    return this.cluster.members().filter(({ id, draining }) => id !== this.id && !draining);
+  }
+
+  /** Where a session may go: the address of the broker that has least to do, or ''. */
+  private elsewhere(): string {
+    const candidates = this.others()
+      .filter(({ address }) => address !== '')
+      .map(({ id, address }) => ({ id, address, loadScore: this.cluster.vitals(id)?.loadScore ?? 1 }));
+    return leastLoaded(candidates, this.options.random.float())?.address ?? '';
   }
 
   /** Stops delivering; used once sessions have been told to go. */

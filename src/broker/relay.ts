@@ -471,8 +471,8 @@ export class Relay implements LinkListener, OwnerVisitor {
   }
 
   private keep(relayed: Relayed, lease: LeaseName, seat: Seat | undefined): void {
-    let leases = relayed.leases.get(lease.shard);
-    if (!leases) relayed.leases.set(lease.shard, (leases = new Map()));
+    const leases = relayed.leases.get(lease.shard) ?? new Map<number, Held>();
+    relayed.leases.set(lease.shard, leases);
     leases.set(lease.order, { lease, seat, number: this.comings++ });
     if (seat) seat.relayed++;
   }

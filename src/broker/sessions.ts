@@ -24,8 +24,8 @@ export interface EdgeSession extends RegisteredSession {
   seats(): Iterable<Seat>;
   /** Its attachment of that number. */
   seat(attachment: number): Seat | undefined;
-  /** Asks the client to reconnect elsewhere, or later. */
-  goAway(reason: string, deadlineMs: number, draining: boolean): void;
+  /** Asks the client to reconnect: at that address, or elsewhere if it is '', or later. */
+  goAway(reason: string, deadlineMs: number, draining: boolean, address: string): void;
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */
   handBack(): void;
   /** Closes a connection that seems to be dead. */

@@ -137,7 +137,7 @@ export function configSchema(memoryBytes: number) {
         segmentBytes: key(size(MIB, GIB), '64MiB', 'Size of one file of the log.'),
         maxBytes: key(size(0, UNBOUNDED), '0', 'Size of the whole log; 0: what the disk holds.'),
       }),
-      nats: section('Where tasks are kept if `data.log` is `jetstream`; one broker per `streamPrefix`.', {
+      nats: section('Where tasks are kept if `data.log` is `jetstream`.', {
         servers: key(texts, 'localhost:4222', 'NATS servers, `host:port` each; any one of them will do.'),
         credentialsFile: optional(text, 'File of user credentials, as `nsc` writes them.'),
         nkeyFile: optional(text, 'File with the seed of an nkey.'),
@@ -151,7 +151,7 @@ export function configSchema(memoryBytes: number) {
         streamPrefix: key(
           name,
           'agenthub',
-          'Begins the names of all streams and subjects; another one is another, empty log.',
+          'Begins the names of all streams and subjects; another one is another cluster, with a log of its own.',
         ),
         replicas: key(
           count(1, 5),
@@ -178,6 +178,32 @@ export function configSchema(memoryBytes: number) {
       }).superRefine((nats, check) => {
         together(check, nats, 'user', 'password');
         together(check, nats, 'certFile', 'keyFile');
+      }),
+      cluster: section(
+        'Brokers with one `nats.streamPrefix` are one cluster, if `data.log` is `jetstream`.',
+        {
+          address: optional(
+            text,
+            '`host:port` at which clients reach the gRPC services of this very broker; unset: they are never pointed to it.',
+          ),
+          pulseMs: key(
+            duration(50, 60 * SECOND),
+            '500ms',
+            'Time between two signs of life to the other brokers.',
+          ),
+          deadAfterMs: key(
+            duration(150, 10 * 60 * SECOND),
+            '1750ms',
+            'Silence after which a broker counts as dead and its shards go to others; at least three pulses.',
+          ),
+        },
+      ).superRefine((cluster, check) => {
+        if (cluster.deadAfterMs >= 3 * cluster.pulseMs) return;
+        check.addIssue({
+          code: 'custom',
+          path: ['deadAfterMs'],
+          message: 'must be at least 3 × cluster.pulseMs',
+        });
       }),
       shards: key(count(1, 1024), '16', 'Shards that mailboxes are spread over; fixed once the log exists.'),
       limits: section('Beyond them clients are told RESOURCE_EXHAUSTED, the limit, and when to try again.', {

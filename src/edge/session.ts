@@ -211,9 +211,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     }
   }
 
-  /** Asks the client to reconnect elsewhere, or later. */
-  goAway(reason: string, deadlineMs: number, draining: boolean): void {
-    this.out.control({ goAway: { reason, deadlineMs: Math.ceil(deadlineMs), draining } });
+  /** Asks the client to reconnect: at that address, or elsewhere if it is '', or later. */
+  goAway(reason: string, deadlineMs: number, draining: boolean, address = ''): void {
+    this.out.control({ goAway: { reason, address, deadlineMs: Math.ceil(deadlineMs), draining } });
     this.schedule();
   }
 

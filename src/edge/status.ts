@@ -1,4 +1,6 @@
 import type { Broker } from '../broker/broker.ts';
+import type { Vitals } from '../cluster/cluster.ts';
+import type { LoadFigures } from '../core/load.ts';
 import { loadScore } from '../core/load.ts';
 import { State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -87,17 +89,10 @@ export class BrokerStatus {
 
   /** The document at `/capacity`. */
   capacity(): Capacity {
-    const { broker, metrics, process, clock, door, version, full } = this.options;
+    const { broker, metrics, clock, door, version, full } = this.options;
     const tasks = this.tasks();
     const rates = metrics.rates();
-    const memory = process.memory().rss;
-    const figures = {
-      activeAgents: this.activeAgents,
-      tasksPerSecond: rates.tasksPerSecond,
-      cpu: process.cpu(),
-      memory,
-      eventLoopUtilization: Math.min(1, process.eventLoopUtilization()),
-    };
+    const figures = this.figures();
     return {
       broker: broker.id,
       version,
@@ -110,12 +105,7 @@ export class BrokerStatus {
       backlog: tasks.backlog,
       oldestTaskAgeSeconds: tasks.oldestSeconds,
       draining: broker.phase === 'draining',
-      loadScore: loadScore(figures, {
-        activeAgents: full.agents,
-        tasksPerSecond: full.tasksPerSecond,
-        cpu: 1,
-        memory: full.memoryBytes,
-      }),
+      loadScore: this.score(figures),
       shards: broker.owners.map(({ shard, state }) => ({
         shard,
         queued: state.tasks.count,
@@ -125,19 +115,47 @@ export class BrokerStatus {
     };
   }
 
+  /** How much it has to do, for the other brokers. */
+  load(): Pick<Vitals, 'loadScore' | 'agents' | 'sessions' | 'tasksPerSecond'> {
+    const figures = this.figures();
+    return {
+      loadScore: this.score(figures),
+      agents: figures.activeAgents,
+      sessions: this.options.broker.sessions.size,
+      tasksPerSecond: figures.tasksPerSecond,
+    };
+  }
+
+  private figures(): LoadFigures {
+    const { metrics, process } = this.options;
+    return {
+      activeAgents: this.activeAgents,
+      tasksPerSecond: metrics.rates().tasksPerSecond,
+      cpu: process.cpu(),
+      memory: process.memory().rss,
+      eventLoopUtilization: Math.min(1, process.eventLoopUtilization()),
+    };
+  }
+
+  private score(figures: LoadFigures): number {
+    const { agents, tasksPerSecond, memoryBytes } = this.options.full;
+    return loadScore(figures, { activeAgents: agents, tasksPerSecond, cpu: 1, memory: memoryBytes });
+  }
+
   /** This broker among the brokers of the cluster. */
   view(level: number): BrokerFacts {
     const { broker, metrics, version } = this.options;
+    const { cluster } = broker;
     return {
       id: broker.id,
-      address: '',
+      address: cluster.members().find(({ id }) => id === cluster.self)?.address ?? '',
       version,
       level,
       shards: broker.owners.length,
       sessions: broker.sessions.size,
       agents: this.activeAgents,
       tasksPerSecond: metrics.rates().tasksPerSecond,
-      load: this.capacity().loadScore,
+      load: this.score(this.figures()),
       draining: broker.phase === 'draining',
       startedAtMs: BigInt(Math.floor(broker.startedAt)),
     };
