@@ -98,9 +98,8 @@ export class Channel implements Link {
   /** When something was acknowledged, or sent after all was. */
   private progressAt = 0;
   private pingedAt = 0;
-  /** Pings without an answer, and what had been sent when the first of them was. */
+  /** Pings since anything was heard. */
   private pings = 0;
-  private pingedUpTo = 0;
 
   constructor(options: ChannelOptions) {
     this.options = options;
@@ -163,6 +162,7 @@ export class Channel implements Link {
     this.open();
     if (!this.alive) return;
     this.heardAt = this.age;
+    this.pings = 0;
     this.acknowledged(ack);
     if (kind !== LinkKind.data) {
       if (frame > this.received) return this.fail(`frames ${this.received + 1} to ${frame} were lost`);
@@ -184,7 +184,6 @@ export class Channel implements Link {
   ping(): void {
     if (this.state === 'opening' && this.role === 'edge') this.say(LinkKind.open);
     if (this.state !== 'open') return;
-    if (this.pings === 0) this.pingedUpTo = this.sent;
     this.pings++;
     this.pingedAt = this.age;
     this.say(LinkKind.ping);
@@ -249,16 +248,13 @@ export class Channel implements Link {
   }
 
   private acknowledged(upTo: number): void {
-    if (upTo > this.acked && upTo <= this.sent) {
-      for (; this.acked < upTo; this.acked++) this.unacknowledged -= this.sizes[this.oldest++]!;
-      if (this.oldest === this.sizes.length || this.oldest > 1024) {
-        this.sizes.splice(0, this.oldest);
-        this.oldest = 0;
-      }
-      this.progressAt = this.age;
-      this.pings = 0;
+    if (upTo <= this.acked || upTo > this.sent) return;
+    for (; this.acked < upTo; this.acked++) this.unacknowledged -= this.sizes[this.oldest++]!;
+    if (this.oldest === this.sizes.length || this.oldest > 1024) {
+      this.sizes.splice(0, this.oldest);
+      this.oldest = 0;
     }
-    if (this.acked >= this.pingedUpTo) this.pings = 0;
+    this.progressAt = this.age;
   }
 
   /** Half of the credit must be free: who is told one frame at a time sends one frame at a time. */

@@ -249,6 +249,67 @@ describe('a link', () => {
     expect(far.owner.lives).toEqual([numbers(1, 20)]);
     expect(near.edge.lives).toEqual([numbers(1, 20)]);
   });
+
+  test('is one even if all is said twice from the beginning', () => {
+    const { clock, network, node } = world();
+    const near = node('near', 1);
+    const far = node('far', 2);
+    network.fate = () => 2;
+    near.links.want('far');
+    clock.advance(5);
+    near.edge.say(1);
+    clock.advance(5);
+    expect(near.edge.lives).toEqual([[]]);
+    expect(far.owner.lives).toEqual([[1]]);
+  });
+
+  test('takes nothing that was said on a former one', () => {
+    const { clock, network, near, far } = pair();
+    const former: Buffer[] = [];
+    network.fate = ({ kind }, message) => {
+      if (kind === LinkKind.data) former.push(message);
+      return 1;
+    };
+    near.edge.say(1);
+    far.owner.say(1);
+    clock.advance(5);
+    near.edge.link!.close();
+    clock.advance(200);
+    expect(former).toHaveLength(2);
+    network.bus('anybody').publish('link.far', former[0]!);
+    network.bus('anybody').publish('link.near', former[1]!);
+    clock.advance(5);
+    near.edge.say(2);
+    far.owner.say(2);
+    clock.advance(5);
+    expect(far.owner.lives).toEqual([[1], [2]]);
+    expect(near.edge.lives).toEqual([[1], [2]]);
+  });
+
+  test('says nothing any more once it is closed', () => {
+    const { clock, network, far } = pair();
+    const former = far.owner.link!;
+    far.owner.say(1);
+    former.close();
+    const said = network.count(LinkKind.data);
+    former.writer.u32(2);
+    former.touch();
+    former.close();
+    clock.advance(5);
+    expect(former.ready).toBe(false);
+    expect(said).toBe(1);
+    expect(network.count(LinkKind.data)).toBe(1);
+    expect(network.count(LinkKind.close)).toBe(1);
+  });
+
+  test('does not ask for what is acknowledged in time', () => {
+    const { clock, network, near } = pair();
+    for (let times = 0; times < 500; times++) {
+      near.edge.say(times);
+      clock.advance(701);
+    }
+    expect(network.count(LinkKind.ping)).toBe(0);
+  });
 });
 
 describe('a link of which something was lost', () => {
