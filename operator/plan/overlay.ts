@@ -17,7 +17,7 @@ export function overlay<T>(base: T, patch: unknown): T {
 
 function merge(base: unknown, patch: unknown): unknown {
   if (isObject(base) && isObject(patch)) return mergeObjects(base, patch);
-  if (Array.isArray(base) && Array.isArray(patch)) return mergeLists(base, patch);
+  if (Array.isArray(patch)) return mergeLists(Array.isArray(base) ? base : [], patch);
   return isObject(patch) ? mergeObjects({}, patch) : patch;
 }
 
@@ -34,7 +34,7 @@ function mergeLists(base: readonly unknown[], patch: readonly unknown[]): readon
   const key = KEYS.find((name) =>
     [...base, ...patch].every((item) => isObject(item) && isScalar(item[name])),
   );
-  if (key === undefined) return patch;
+  if (key === undefined) return base.length === 0 ? patch : mergeLists([], patch);
   const items = new Map(base.map((item) => [(item as Json)[key], item as Json]));
   for (const item of patch as readonly Json[]) {
     const { $patch, ...rest } = item;

@@ -1,0 +1,371 @@
+import { describe, expect, test } from '@jest/globals';
+import { parse } from 'yaml';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { plan } from '../../../operator/plan/plan.ts';
+import type { Plan, Snapshot } from '../../../operator/plan/plan.ts';
+import type { Child } from '../../../operator/plan/resources/child.ts';
+import { loadConfig } from '../../../src/config/load.ts';
+import { answers, cluster, pod, START } from './support.ts';
+
+function snapshot(spec: object = {}, differs: Partial<Snapshot> = {}): Snapshot {
+  let tokens = 0;
+  return {
+    now: START,
+    cluster: cluster(spec),
+    kinds: { serviceMonitor: true, prometheusRule: true },
+    defaultImages: { broker: 'agenthub:1', nats: 'nats:2.12' },
+    children: [],
+    pods: {},
+    natsPods: [],
+    secrets: {},
+    foreignAutoscalers: [],
+    token: () => `token-${++tokens}-of-16-letters`,
+    ...differs,
+  };
+}
+
+const named = ({ apply }: Plan, kind: string, name?: string): Child => {
+  const found = apply.find(
+    (object) => object.kind === kind && (name === undefined || object.metadata.name === name),
+  );
+  if (found === undefined) throw new Error(`there is no ${kind} ${name ?? ''}`);
+  return found;
+};
+
+interface Template {
+  readonly metadata: { readonly annotations: Record<string, string> };
+  readonly spec: {
+    readonly containers: readonly Record<string, unknown>[];
+    readonly [member: string]: unknown;
+  };
+}
+const templateOf = (set: Child): Template => (set.spec as { template: Template }).template;
+const revisionOf = (planned: Plan, set = 'hub-default'): string =>
+  templateOf(named(planned, 'StatefulSet', set)).metadata.annotations['agenthub.io/revision']!;
+
+describe('a new cluster', () => {
+  const planned = plan(snapshot());
+
+  test('gets all its objects, what others need first', () => {
+    expect(planned.create.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([
+      'Secret hub-internal',
+      'Secret hub-agent-token',
+    ]);
+    expect(
+      planned.apply.map(({ kind, metadata }) => `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '-#')}`),
+    ).toEqual([
+      'ServiceAccount hub-broker',
+      'Service hub',
+      'Service hub-brokers',
+      'NetworkPolicy hub-brokers',
+      'Service hub-nats',
+      'Service hub-nats-peers',
+      'PodDisruptionBudget hub-nats',
+      'NetworkPolicy hub-nats',
+      'ConfigMap hub-nats-#',
+      'StatefulSet hub-nats',
+      'PodDisruptionBudget hub-default',
+      'ConfigMap hub-default-#',
+      'StatefulSet hub-default',
+    ]);
+  });
+
+  test('owns every one of them, so that they go with it', () => {
+    for (const { metadata } of [...planned.apply, ...planned.create]) {
+      expect(metadata.ownerReferences).toEqual([
+        expect.objectContaining({ kind: 'BrokerCluster', name: 'hub', uid: 'cluster-uid', controller: true }),
+      ]);
+      expect(metadata.namespace).toBe('agents');
+    }
+  });
+
+  test('says what is going on', () => {
+    expect(planned.status).toMatchObject({
+      phase: 'Creating',
+      ready: '0/3',
+      desiredBrokers: 3,
+      natsReady: '0/3',
+      endpoint: 'hub.agents.svc:50051',
+    });
+    const is = Object.fromEntries(planned.status.conditions!.map(({ type, status }) => [type, status]));
+    expect(is).toEqual({
+      Available: 'False',
+      Progressing: 'True',
+      Degraded: 'False',
+      ScalingActive: 'False',
+      CapacityStale: 'False',
+      ShardHot: 'False',
+      Draining: 'False',
+    });
+  });
+
+  test('has pods that the restricted Pod Security Standard lets in', () => {
+    for (const set of ['hub-default', 'hub-nats']) {
+      const { spec } = templateOf(named(planned, 'StatefulSet', set));
+      expect(spec).toMatchObject({
+        automountServiceAccountToken: false,
+        securityContext: {
+          runAsNonRoot: true,
+          runAsUser: 65_532,
+          seccompProfile: { type: 'RuntimeDefault' },
+        },
+        containers: [
+          {
+            securityContext: {
+              allowPrivilegeEscalation: false,
+              readOnlyRootFilesystem: true,
+              capabilities: { drop: ['ALL'] },
+            },
+          },
+        ],
+      });
+    }
+  });
+
+  test('makes tokens that nobody can guess, once', () => {
+    const [internal, agent] = planned.create;
+    expect(internal).toHaveProperty('stringData', {
+      'admin-token': 'token-1-of-16-letters',
+      'nats-password': 'ptoken-2-of-16-letters',
+    });
+    expect(agent).toHaveProperty('stringData', { token: 'token-3-of-16-letters' });
+    const view = { keys: [], fingerprint: '1' };
+    expect(plan(snapshot({}, { secrets: { 'hub-internal': view, 'hub-agent-token': view } })).create).toEqual(
+      [],
+    );
+  });
+});
+
+describe('the configuration of a broker', () => {
+  const key = (secretName: string) => ({ secretName });
+  const nats = (external: object) => ({ nats: { external: { servers: ['nats:4222'], ...external } } });
+  const present = Object.fromEntries(
+    ['t', 'a', 'tls', 'ca', 'n', 'c'].map((name) => [
+      name,
+      {
+        keys: ['tokens', 'tls.crt', 'tls.key', 'ca.crt', 'user.creds', 'username', 'password'],
+        fingerprint: '1',
+      },
+    ]),
+  );
+
+  test.each<[string, object]>([
+    ['by itself', {}],
+    [
+      'with tokens and certificates',
+      { auth: { tokens: key('t'), adminTokens: key('a') }, tls: { secretName: 'tls', clientCa: key('ca') } },
+    ],
+    ['open to all', { auth: { anonymous: true } }],
+    ['with other NATS servers', nats({ credentials: key('n'), tls: { ca: key('ca'), certificate: 'c' } })],
+    ['with a user of other NATS servers', nats({ userPassword: 'n', streamPrefix: 'mine' })],
+    [
+      'with wishes',
+      {
+        config: { limits: { taskBytes: '1MiB' }, log: { level: 'debug' } },
+        shards: 64,
+        durability: { sync: 'always' },
+      },
+    ],
+  ])('%s is one that the broker reads', (_, spec) => {
+    const planned = plan(snapshot(spec, { secrets: present }));
+    const set = templateOf(named(planned, 'StatefulSet', 'hub-default'));
+    const map = planned.apply.find(
+      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('hub-default-'),
+    )!;
+    const text = (map as unknown as { data: Record<string, string> }).data['agenthub.yaml']!;
+    const folder = mkdtempSync(join(tmpdir(), 'opplan-'));
+    try {
+      const tokens = join(folder, 'tokens');
+      writeFileSync(tokens, 'a-token-of-some-length\n');
+      const file = join(folder, 'agenthub.yaml');
+      writeFileSync(file, text.replaceAll(/\/etc\/agenthub\/(admin-)?tokens\/tokens/g, tokens));
+      const variables = (set.spec.containers[0]!['env'] as { name: string; value?: string }[])
+        .filter(({ name }) => name !== 'AGENTHUB_CONFIG')
+        .map(({ name, value = 'a-secret-of-some-length' }) => [name, value]);
+      const { config } = loadConfig({
+        file,
+        env: Object.fromEntries(variables) as Record<string, string>,
+        flags: {},
+      });
+      expect(config).toMatchObject({
+        grpc: { host: '0.0.0.0', port: 50_051 },
+        data: { log: 'jetstream' },
+        nats: { replicas: 3 },
+        shards: (spec as { shards?: number }).shards ?? 16,
+      });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test('has what the operator needs over what was wished', () => {
+    const planned = plan(
+      snapshot({ config: { grpc: { port: 1, keepaliveMs: '1m' }, metrics: { public: false } } }),
+    );
+    const map = planned.apply.find(
+      ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('hub-default-'),
+    )!;
+    expect(parse((map as unknown as { data: Record<string, string> }).data['agenthub.yaml']!)).toMatchObject({
+      grpc: { port: 50_051, keepaliveMs: '1m' },
+      metrics: { public: true },
+    });
+  });
+});
+
+describe('what is replaced and what is not', () => {
+  test('another version of the operator, with other images, replaces nobody', () => {
+    const first = plan(snapshot());
+    const children = first.apply.map((object) => ({ ...object }));
+    const later = plan(snapshot({}, { children, defaultImages: { broker: 'agenthub:2', nats: 'nats:3' } }));
+    expect(revisionOf(later)).toBe(revisionOf(first));
+    expect(revisionOf(later, 'hub-nats')).toBe(revisionOf(first, 'hub-nats'));
+    expect(templateOf(named(later, 'StatefulSet', 'hub-default')).spec.containers[0]).toMatchObject({
+      image: 'agenthub:1',
+    });
+  });
+
+  test.each<[string, object]>([
+    ['image', { image: 'agenthub:2' }],
+    ['configuration', { config: { limits: { taskBytes: '1MiB' } } }],
+    ['resources', { pools: [{ name: 'default', resources: { requests: { cpu: '2' } } }] }],
+    ['pod template', { podTemplate: { spec: { hostAliases: [] } } }],
+    ['Secret to use', { auth: { tokens: { secretName: 't' } } }],
+  ])('another %s replaces all', (_, spec) => {
+    const secrets = { t: { keys: ['tokens'], fingerprint: '1' } };
+    expect(revisionOf(plan(snapshot(spec, { secrets })))).not.toBe(revisionOf(plan(snapshot())));
+  });
+
+  test.each<[string, object]>([
+    ['number of brokers', { replicas: 5 }],
+    ['bounds', { pools: [{ name: 'default', maxReplicas: 5 }] }],
+    ['target', { autoscaling: { targets: { agents: 5 } } }],
+    ['deadline for drains', { drain: { deadlineSeconds: 5 } }],
+    ['port of the Service', { service: { port: 443 } }],
+  ])('another %s replaces nobody', (_, spec) => {
+    expect(revisionOf(plan(snapshot(spec)))).toBe(revisionOf(plan(snapshot())));
+  });
+
+  test('a Secret with other contents replaces all', () => {
+    const spec = { tls: { secretName: 't' } };
+    const secret = (fingerprint: string) => ({ t: { keys: ['tls.crt', 'tls.key'], fingerprint } });
+    const [one, other] = ['1', '2'].map((each) =>
+      revisionOf(plan(snapshot(spec, { secrets: secret(each) }))),
+    );
+    expect(one).not.toBe(other);
+  });
+
+  test('a restart that is asked for replaces all', () => {
+    const restarted = cluster({}, { annotations: { 'agenthub.io/restart': 'today' } });
+    expect(revisionOf(plan(snapshot({}, { cluster: restarted })))).not.toBe(revisionOf(plan(snapshot())));
+  });
+});
+
+describe('what a person has to put right', () => {
+  const degraded = (planned: Plan) => planned.status.conditions!.find(({ type }) => type === 'Degraded');
+
+  test('a Secret that is not there: pods are left as they are, and it is said what to make', () => {
+    const planned = plan(snapshot({ tls: { secretName: 'cert' } }));
+    expect(degraded(planned)).toMatchObject({
+      status: 'True',
+      reason: 'SecretNotFound',
+      message:
+        'spec.tls.secretName: there is no Secret cert in namespace agents; make it, with the key tls.crt and tls.key',
+    });
+    expect(
+      planned.apply.some(({ metadata, kind }) => kind === 'StatefulSet' && metadata.name === 'hub-default'),
+    ).toBe(false);
+    expect(planned.events).toContainEqual(
+      expect.objectContaining({ type: 'Warning', reason: 'SecretNotFound' }),
+    );
+  });
+
+  test('a Secret without the key', () => {
+    const secrets = { cert: { keys: ['tls.crt', 'key.pem'], fingerprint: '' } };
+    expect(degraded(plan(snapshot({ tls: { secretName: 'cert' } }, { secrets })))).toMatchObject({
+      reason: 'SecretKeyNotFound',
+      message: 'spec.tls.secretName: the Secret cert has no key tls.key; it has tls.crt, key.pem',
+    });
+  });
+
+  test('another autoscaler on a cluster that scales itself', () => {
+    const planned = plan(
+      snapshot({}, { foreignAutoscalers: ['hub-hpa'], pods: { default: [pod(0), pod(1), pod(2)] } }),
+    );
+    expect(planned.status.conditions).toContainEqual(
+      expect.objectContaining({
+        type: 'ScalingActive',
+        reason: 'ForeignAutoscaler',
+        message: expect.stringContaining('hub-hpa'),
+      }),
+    );
+  });
+});
+
+describe('what is not needed any more', () => {
+  test('goes, if it is ours and nobody uses it', () => {
+    const first = plan(snapshot({ config: { log: { level: 'debug' } } }));
+    const old = first.apply.filter(({ kind }) => kind === 'ConfigMap' || kind === 'NetworkPolicy');
+    const foreign = {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'hub-notes', namespace: 'agents' },
+    };
+    const children = [...old, foreign];
+    const gone = (planned: Plan) =>
+      planned.removeObjects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    const config = old.find(({ metadata }) => metadata.name.startsWith('hub-default-'))!.metadata.name;
+
+    expect(gone(plan(snapshot({}, { children })))).toEqual([`ConfigMap ${config}`]);
+    const pods = { default: [pod(0, { configMaps: [config] })] };
+    expect(gone(plan(snapshot({}, { children, pods })))).toEqual([]);
+    expect(gone(plan(snapshot({ networkPolicy: { enabled: false } }, { children, pods })))).toEqual([
+      'NetworkPolicy hub-brokers',
+      'NetworkPolicy hub-nats',
+    ]);
+  });
+
+  test('a pool stays until its tasks are done', () => {
+    const pools = [{ name: 'default' }, { name: 'batch', rules: [{ agents: 'batch-*' }] }];
+    const first = plan(snapshot({ pools }));
+    const children = first.apply;
+    const holding = (queued: number) => [
+      pod(0, {
+        answers: answers('hub-batch-0', { shards: [{ shard: 0, queued, bytes: 0, tasksPerSecond: 0 }] }),
+      }),
+    ];
+    const sets = (planned: Plan) => planned.removeObjects.filter(({ kind }) => kind === 'StatefulSet');
+    const full = plan(snapshot({}, { children, pods: { batch: holding(7) } }));
+    expect(sets(full)).toEqual([]);
+    expect(full.status.conditions).toContainEqual(
+      expect.objectContaining({ type: 'Degraded', reason: 'PoolNotEmpty' }),
+    );
+    expect(sets(plan(snapshot({}, { children, pods: { batch: holding(0) } })))).toHaveLength(1);
+  });
+});
+
+test('a paused cluster is looked at and not touched', () => {
+  const paused = cluster({}, { annotations: { 'agenthub.io/pause': 'true' } });
+  const planned = plan(snapshot({}, { cluster: paused }));
+  expect(planned).toMatchObject({
+    apply: [],
+    create: [],
+    removePods: [],
+    removeObjects: [],
+    status: { phase: 'Paused' },
+  });
+});
+
+test('objects can be patched in every way', () => {
+  const planned = plan(
+    snapshot({
+      podTemplate: { spec: { containers: [{ name: 'broker', env: [{ name: 'EXTRA', value: '1' }] }] } },
+      patches: [{ kind: 'Service', name: 'hub', patch: { metadata: { labels: { team: 'a' } } } }],
+    }),
+  );
+  expect(named(planned, 'Service', 'hub').metadata.labels).toMatchObject({ team: 'a' });
+  expect(named(planned, 'Service', 'hub-brokers').metadata.labels).not.toHaveProperty('team');
+  const [broker] = templateOf(named(planned, 'StatefulSet', 'hub-default')).spec.containers;
+  expect(broker!['env']).toContainEqual({ name: 'EXTRA', value: '1' });
+});
