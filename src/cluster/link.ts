@@ -35,7 +35,7 @@ export interface Link {
   readonly ready: boolean;
   /** Something whole was written: it leaves at the end of this turn, together with all else. */
   touch(): void;
-  /** Closes the link at both ends. The listener of this end is not called; an edge opens another if one is wanted. */
+  /** Sends what was written, and closes the link at both ends; an edge opens another if one is wanted. */
   close(): void;
 }
 
@@ -47,7 +47,7 @@ export interface LinkListener {
   received(link: Link, bytes: Buffer, start: number, end: number): void;
   /** It is `ready` again. */
   drained(link: Link): void;
-  /** Something was lost, or the other broker is gone: nothing that was written lately can be relied upon. */
+  /** Closed by either side, or something was lost: nothing that was written lately can be relied upon. */
   closed(link: Link): void;
 }
 
@@ -131,6 +131,13 @@ export class Channel implements Link {
   }
 
   close(): void {
+    const opened = this.state === 'open';
+    this.shut();
+    if (opened) this.options.clock.soon(() => this.options.listener.closed(this));
+  }
+
+  /** Closes the link as {@link close} does, without a word to the listener. */
+  shut(): void {
     if (this.state === 'closed') return;
     this.flush();
     this.say(LinkKind.close);

@@ -81,13 +81,9 @@ export class Links {
     this.openTo(peer, wanted);
   }
 
-  /** No such link is needed any more; one that is there is closed, and its listener is not called. */
+  /** No such link is needed any more; one that is there is closed. */
   unwant(peer: string): void {
-    const wanted = this.wanted.get(peer);
-    if (!wanted) return;
-    this.wanted.delete(peer);
-    wanted.reopening?.cancel();
-    wanted.channel?.close();
+    this.forget(peer)?.close();
   }
 
   /** Closes all links. No listener is called any more. */
@@ -96,8 +92,8 @@ export class Links {
     this.stopped = true;
     this.timer.cancel();
     this.heard.stop();
-    for (const peer of [...this.wanted.keys()]) this.unwant(peer);
-    for (const channel of [...this.accepted.values()]) channel.close();
+    for (const peer of [...this.wanted.keys()]) this.forget(peer)?.shut();
+    for (const channel of [...this.accepted.values()]) channel.shut();
   }
 
   // ── Edge: links that this broker opens ───────────────────────────────────────────────────────
@@ -114,6 +110,13 @@ export class Links {
     });
     wanted.channel = channel;
     channel.say(LinkKind.open);
+  }
+
+  private forget(peer: string): Channel | undefined {
+    const wanted = this.wanted.get(peer);
+    this.wanted.delete(peer);
+    wanted?.reopening?.cancel();
+    return wanted?.channel;
   }
 
   // ── Owner: links that others open ────────────────────────────────────────────────────────────

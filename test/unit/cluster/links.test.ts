@@ -491,23 +491,26 @@ describe('a broker', () => {
     near.links.unwant('far');
     clock.advance(10_000);
     expect(far.owner.lives).toEqual([[1]]);
-    expect([near.edge.closes, far.owner.closes]).toEqual([0, 1]);
+    expect([near.edge.closes, far.owner.closes]).toEqual([1, 1]);
     expect(near.links.get('far', 'edge')).toBeUndefined();
   });
 
   test('that stops closes its links, and does nothing any more', () => {
     const { clock, near, far } = pair();
     far.links.stop();
+    clock.advance(5);
     near.links.stop();
     clock.advance(100);
     expect(clock.pending).toBe(0);
+    expect([near.edge.closes, far.owner.closes]).toEqual([1, 0]);
   });
 
   test('that closes a link gets another', () => {
     const { clock, near, far } = pair();
     far.owner.link!.close();
+    expect(far.owner.closes).toBe(0);
     clock.advance(200);
-    expect([near.edge.closes, far.owner.closes]).toEqual([1, 0]);
+    expect([near.edge.closes, far.owner.closes]).toEqual([1, 1]);
     expect(near.edge.lives).toHaveLength(2);
   });
 
