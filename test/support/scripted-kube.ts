@@ -12,7 +12,7 @@ import type {
 export interface Call {
   readonly verb: string;
   /** What it was called with. */
-  readonly with: readonly [unknown, ...unknown[]];
+  readonly with: readonly unknown[];
   readonly answer: (value: unknown) => Promise<void>;
   readonly fail: (error: Error) => Promise<void>;
 }
@@ -52,8 +52,9 @@ export class ScriptedKube implements Kube {
       resourceVersion,
       ...(next === undefined ? {} : { continue: next }),
     };
+    const [, options] = call.with as readonly [KubeType, ListOptions];
     await call.answer(page);
-    return call.with[1] as ListOptions;
+    return options;
   }
 
   watch<T extends KubeObject>(
@@ -63,7 +64,7 @@ export class ScriptedKube implements Kube {
   ): { close(): void } {
     const watch: ScriptedWatch = {
       options,
-      handler: handler as unknown as WatchHandler<KubeObject>,
+      handler,
       closed: false,
     };
     this.watches.push(watch);
@@ -79,7 +80,7 @@ export class ScriptedKube implements Kube {
   serves = this.#scripted('serves') as Kube['serves'];
   raw = this.#scripted('raw') as Kube['raw'];
 
-  #scripted(verb: string): (...args: [unknown, ...unknown[]]) => Promise<unknown> {
+  #scripted(verb: string): (...args: unknown[]) => Promise<unknown> {
     return (...args) =>
       new Promise((resolve, reject) => {
         this.calls.push({
