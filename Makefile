@@ -44,6 +44,36 @@ chaos: install nats-server ## Kill real brokers under load and count what is los
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
 	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)
 
+##@ Try it on Kubernetes, a real one of its own, as root
+.PHONY: kube-test kube-up kube-shell kube-down kube-images kube-tools
+
+# A name: there may be several.
+KUBE ?= default
+KUBE_SH := test/support/kube/kube.sh
+
+kube-test: install kube-images ## Run the tests that need Kubernetes, or some: make kube-test TESTS=test/kube/smoke
+	@$(OWN) exec $(JEST) --config test/kube/jest.config.js $(TESTS)
+
+kube-up: kube-images ## Start one, with the code as it is: make kube-up NODES=3 KUBE=second
+	@$(KUBE_SH) up $(KUBE) $(NODES)
+
+kube-shell: ## A shell in it, with kubectl and helm
+	@exec $(KUBE_SH) exec $(KUBE) bash
+
+kube-down: ## End it, and leave nothing
+	@$(KUBE_SH) down $(KUBE)
+
+kube-images: install kube-tools nats-server ## Make its images, agenthub:dev and nats
+	@$(OWN) exec node test/support/kube/images.ts
+
+kube-tools: .tools/kube/built ## Build Kubernetes: ten minutes the first time
+	@tools/kube/packages.sh
+
+.tools/kube/built: $(wildcard tools/kube/* tools/kube/*/*)
+	@echo 'Building Kubernetes: ten minutes the first time.'
+	@tools/kube/build.sh
+	@mkdir -p $(@D) && touch $@
+
 ##@ Change it
 .PHONY: install generate format clean
 
@@ -138,4 +168,4 @@ help:
 	@echo 'AgentHub: a message broker for AI agents. It needs git, make, Node 20 or newer, and npm; its tests also Go.'
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

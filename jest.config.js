@@ -5,6 +5,8 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   roots: ['<rootDir>/src', '<rootDir>/test'],
   testMatch: ['<rootDir>/test/**/*.test.ts'],
+  // They need root, and minutes: make kube-test.
+  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/kube/'],
   testTimeout: 20_000,
   maxWorkers: 2,
   // Each test file gets its own copy of every module, and a worker never gives the memory back.

@@ -1,0 +1,160 @@
+/**
+ * The images that a cluster for tests gets, made of files of this machine: no registry is asked.
+ * `agenthub:dev` is what the Dockerfile describes, but for its base and its Node: keep the two in step.
+ */
+import { execFileSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  globSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join, relative } from 'node:path';
+import { place, placeProgram, writeImage } from './oci.ts';
+
+const ROOT = join(import.meta.dirname, '../../..');
+const BIN = join(ROOT, '.tools/bin');
+const KUBE = join(ROOT, '.tools/kube');
+const NODE = realpathSync(join(ROOT, 'node_modules/.bin/node'));
+const MODULES = join(ROOT, 'node_modules');
+
+/** The image of broker and operator; the operator starts as `node dist/operator/main.js`. */
+export const AGENTHUB_IMAGE = 'agenthub:dev';
+
+/** How its containers start: as the Dockerfile says. */
+export const AGENTHUB_CONFIG = {
+  Entrypoint: ['node', 'dist/cli/main.js'],
+  Cmd: ['serve'],
+  Env: ['PATH=/usr/local/bin:/usr/bin:/bin', 'NODE_ENV=production', 'AGENTHUB_DATA_DIR=/var/lib/agenthub'],
+  User: '65532:65532',
+  WorkingDir: '/app',
+};
+
+/** The image of the NATS server that the tests use everywhere, built like the official one. */
+export const NATS_IMAGE = `nats:${natsVersion()}`;
+
+/** Writes all images to `.tools/kube/images`: those that are there already, only if what they hold has changed. */
+export async function writeImages(): Promise<void> {
+  mkdirSync(KUBE, { recursive: true });
+  const stage = mkdtempSync(join(KUBE, 'stage-'));
+  try {
+    await Promise.all([writePause(stage), writeNats(stage), writeAgentHub(stage)]);
+  } finally {
+    rmSync(stage, { recursive: true });
+  }
+}
+
+/** What holds the namespaces of every pod; containerd is configured with its name. */
+async function writePause(stage: string): Promise<void> {
+  await unlessWritten('pause', [join(BIN, 'pause')], async (path) => {
+    const layer = join(stage, 'pause');
+    place(layer, { '/pause': join(BIN, 'pause') });
+    await writeImage(path, 'localhost/pause:1', [layer], { Entrypoint: ['/pause'] });
+  });
+}
+
+async function writeNats(stage: string): Promise<void> {
+  await unlessWritten('nats', [join(BIN, 'nats-server')], async (path) => {
+    const layer = join(stage, 'nats');
+    base(layer);
+    place(layer, { '/nats-server': join(BIN, 'nats-server') });
+    writeFileSync(join(layer, 'nats-server.conf'), 'port: 4222\nmonitor_port: 8222\n');
+    await writeImage(path, `docker.io/library/${NATS_IMAGE}`, [layer], {
+      Entrypoint: ['/nats-server'],
+      Cmd: ['--config', 'nats-server.conf'],
+      Env: ['PATH=/bin:/'],
+      WorkingDir: '/',
+    });
+  });
+}
+
+async function writeAgentHub(stage: string): Promise<void> {
+  const sources = globSync(['{src,operator}/**/*.ts', 'tsconfig*.json', 'package*.json'], { cwd: ROOT });
+  await unlessWritten('agenthub', [NODE, ...sources.map((path) => join(ROOT, path))], async (path) => {
+    const node = join(stage, 'node');
+    base(node);
+    placeProgram(node, '/usr/local/bin/node', NODE);
+    const app = join(stage, 'app');
+    placeApplication(app);
+    await writeImage(path, `docker.io/library/${AGENTHUB_IMAGE}`, [node, app], AGENTHUB_CONFIG);
+  });
+}
+
+function placeApplication(layer: string): void {
+  const dist = join(layer, 'app/dist');
+  build('tsconfig.build.json', dist);
+  if (existsSync(join(ROOT, 'operator'))) build('tsconfig.operator.json', dist);
+  chmodSync(join(dist, 'cli/main.js'), 0o755);
+  for (const folder of productionModules()) place(layer, { [join('/app', relative(ROOT, folder))]: folder });
+  place(layer, { '/app/package.json': join(ROOT, 'package.json') });
+  mkdirSync(join(layer, 'usr/local/bin'), { recursive: true });
+  symlinkSync('/app/dist/cli/main.js', join(layer, 'usr/local/bin/agenthub'));
+  mkdirSync(join(layer, 'var/lib/agenthub'), { recursive: true });
+  chmodSync(join(layer, 'var/lib/agenthub'), 0o777);
+}
+
+/** What programs expect to be there, and a shell for `kubectl exec`. */
+function base(layer: string): void {
+  for (const folder of ['dev', 'etc', 'proc', 'sys', 'tmp', 'usr/bin', 'var'])
+    mkdirSync(join(layer, folder), { recursive: true });
+  chmodSync(join(layer, 'tmp'), 0o1777);
+  writeFileSync(join(layer, 'etc/passwd'), 'root:x:0:0::/:/bin/sh\nagenthub:x:65532:65532::/app:/bin/sh\n');
+  writeFileSync(join(layer, 'etc/group'), 'root:x:0:\nagenthub:x:65532:\n');
+  writeFileSync(join(layer, 'etc/nsswitch.conf'), 'hosts: files dns\n');
+  place(layer, { '/bin/busybox': '/bin/busybox' });
+  symlinkSync('busybox', join(layer, 'bin/sh'));
+  symlinkSync('/bin/busybox', join(layer, 'usr/bin/env'));
+}
+
+function build(project: string, outDir: string): void {
+  execFileSync(join(MODULES, '.bin/tsc'), ['-p', project, '--outDir', outDir], {
+    cwd: ROOT,
+    stdio: 'inherit',
+  });
+}
+
+/** The folders of all packages that are needed at run time, each with what lies below it. */
+function productionModules(): string[] {
+  const listed = execFileSync('npm', ['ls', '--omit=dev', '--all', '--parseable'], {
+    cwd: ROOT,
+    encoding: 'utf8',
+  });
+  return listed
+    .split('\n')
+    .filter((path) => path.startsWith(MODULES) && path.lastIndexOf('/node_modules/') === ROOT.length);
+}
+
+function natsVersion(): string {
+  const module = readFileSync(join(ROOT, 'tools/nats/go.mod'), 'utf8');
+  const version = /github\.com\/nats-io\/nats-server\/v2 v(\S+)/.exec(module)?.[1];
+  if (version === undefined) throw new Error('tools/nats/go.mod names no nats-server');
+  return version;
+}
+
+/** Writes an image, unless it was written from the same files, as their sizes and times tell. */
+async function unlessWritten(
+  name: string,
+  sources: readonly string[],
+  write: (path: string) => Promise<void>,
+): Promise<void> {
+  const path = join(KUBE, 'images', `${name}.tar`);
+  const record = `${path}.from`;
+  const facts = [...sources, import.meta.filename, join(import.meta.dirname, 'oci.ts')].map((source) => {
+    const { size, mtimeMs } = statSync(source);
+    return `${source} ${size} ${mtimeMs}\n`;
+  });
+  const from = facts.join('');
+  if (existsSync(path) && existsSync(record) && readFileSync(record, 'utf8') === from) return;
+  rmSync(record, { force: true });
+  await write(path);
+  writeFileSync(record, from);
+}
+
+if (import.meta.main) await writeImages();
