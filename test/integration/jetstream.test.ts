@@ -1,6 +1,3 @@
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Hub } from '../../src/client/index.ts';
 import { connect } from '../../src/client/index.ts';
@@ -8,7 +5,6 @@ import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
 import { NatsServer } from '../support/nats-server.ts';
-import { ServeProcess } from '../support/serve.ts';
 
 const { start } = brokers();
 const hubs: Hub[] = [];
@@ -96,47 +92,5 @@ describe('a broker whose log is in NATS', () => {
     await publishing;
     await until(() => broker.broker.leases() === 0 && seen.length >= acknowledged.length);
     expect(seen.sort()).toEqual(acknowledged.sort());
-  });
-
-  test('is fenced off by another one on the same streams, and says why it stops', async () => {
-    const settings = onNats();
-    const first = await start(settings);
-    const hub = await hubOf(first, 'planner');
-    await hub.publish({ to: 'clerk', id: 'kept' });
-    await hub.close();
-    const second = await start(settings);
-    expect(await first.embedded.failed).toMatchObject({
-      code: 'aborted',
-      message: expect.stringContaining('another'),
-    });
-    expect(first.broker.phase).toBe('stopped');
-    const worker = await hubOf(second);
-    const seen: string[] = [];
-    await worker.work('clerk', ({ id }) => void seen.push(id));
-    await until(() => seen.length > 0);
-    expect(seen).toEqual(['kept']);
-    expect(second.broker.phase).toBe('ready');
-  });
-
-  test('runs as a process, which ends with the reason once it is fenced off', async () => {
-    const dir = mkdtempSync(join(tmpdir(), 'agenthub-serve-'));
-    try {
-      const flags = [
-        '--data-log',
-        'jetstream',
-        '--nats-servers',
-        server.url,
-        '--nats-stream-prefix',
-        'served',
-      ];
-      const first = await ServeProcess.start(dir, flags);
-      const second = await ServeProcess.start(dir, flags);
-      const { code, stderr } = await first.ended;
-      expect({ code, stderr }).toEqual({ code: 7, stderr: expect.stringContaining('another') });
-      const { code: stopped } = await second.end('SIGTERM');
-      expect(stopped).toBe(0);
-    } finally {
-      rmSync(dir, { recursive: true });
-    }
   });
 });

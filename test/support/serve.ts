@@ -42,6 +42,11 @@ export class CliProcess {
     return this.child.exitCode === null && this.child.signalCode === null;
   }
 
+  /** Sends a signal that does not end it. */
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
   /** Sends a signal, and waits for the end. */
   end(signal: NodeJS.Signals): Promise<Ended> {
     this.child.kill(signal);
