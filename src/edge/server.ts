@@ -2,6 +2,7 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
+import { widenConnections, widenStreams } from './http2-windows.ts';
 
 /** How the gRPC port behaves. Times in milliseconds, sizes in bytes. */
 export interface GrpcOptions {
@@ -48,6 +49,7 @@ export class GrpcEdge {
       // Nobody can ask for its records, and it keeps some of every call.
       'grpc.enable_channelz': 0,
     });
+    widenStreams(this.server);
     for (const { definition, implementation } of services) this.server.addService(definition, implementation);
   }
 
@@ -64,7 +66,10 @@ export class GrpcEdge {
     const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     return new Promise((resolve, reject) => {
       this.server.bindAsync(address, credentials, (error, bound) => {
-        if (!error) return resolve(bound);
+        if (!error) {
+          widenConnections(this.server);
+          return resolve(bound);
+        }
         reject(
           new HubError('conflict', `can't listen on ${address} (grpc.host, grpc.port): ${error.message}`, {
             field: 'grpc.port',

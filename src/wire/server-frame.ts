@@ -17,7 +17,8 @@ const Field = { publishAck: 3, settleAck: 4, delivery: 6 } as const;
 export class ServerFrameWriter {
   private readonly writer = new ByteWriter(4 * 1024);
   private acceptedMs = NaN;
-  private accepted: Uint8Array = new Uint8Array(0);
+  /** The field `accepted_at_ms`: tasks that were accepted together share it. */
+  private readonly accepted = new ByteWriter(16);
 
   get empty(): boolean {
     return this.writer.length === 0;
@@ -67,7 +68,8 @@ export class ServerFrameWriter {
     start: number,
     end: number,
   ): void {
-    const accepted = this.acceptedField(acceptedMs);
+    if (acceptedMs !== this.acceptedMs) this.setAccepted(acceptedMs);
+    const { accepted } = this;
     const body = end - start;
     const length =
       3 +
@@ -92,22 +94,18 @@ export class ServerFrameWriter {
     }
     out[at++] = 0x18;
     at = putVarint(out, at, attempt);
-    for (let index = 0; index < accepted.length; index++) out[at++] = accepted[index]!;
+    for (let index = 0; index < accepted.length; index++) out[at++] = accepted.target[index]!;
     out[at++] = isResult ? 0x32 : 0x2a;
     at = putVarint(out, at, body);
     asBuffer(bytes).copy(out, at, start, end);
   }
 
-  /** The field `accepted_at_ms`: tasks that were accepted together share it. */
-  private acceptedField(acceptedMs: number): Uint8Array {
-    if (acceptedMs !== this.acceptedMs) {
-      this.acceptedMs = acceptedMs;
-      const field = new ByteWriter(16);
-      field.u8(0x20);
-      field.varint(Math.floor(acceptedMs));
-      this.accepted = field.take();
-    }
-    return this.accepted;
+  private setAccepted(acceptedMs: number): void {
+    const { accepted } = this;
+    this.acceptedMs = acceptedMs;
+    accepted.length = 0;
+    accepted.u8(0x20);
+    accepted.varint(Math.floor(acceptedMs));
   }
 
   /** Forgets what was added. */

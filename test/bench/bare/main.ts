@@ -1,5 +1,6 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { Server, ServerCredentials } from '@grpc/grpc-js';
+import { widenConnections, widenStreams } from '../../../src/edge/http2-windows.ts';
 import { answer } from '../child.ts';
 import { UsageProbe } from '../usage.ts';
 import { CALL, MOVE, WORKER } from './method.ts';
@@ -41,10 +42,14 @@ const calls = {
         call: (_call: unknown, done: (error: null, reply: Buffer) => void) => done(null, ackFrame),
       },
     );
+    widenStreams(server);
     return new Promise((resolve, reject) => {
       server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => {
         if (error) reject(error);
-        else resolve(port);
+        else {
+          widenConnections(server);
+          resolve(port);
+        }
       });
     });
   },

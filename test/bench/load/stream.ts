@@ -8,7 +8,12 @@ import { ServerFrameReader } from '../../../src/wire/server-frame.ts';
 import { serviceDefinition } from '../../../src/wire/service.ts';
 
 const CONNECT = serviceDefinition(Broker, ['connect']).connect;
-const CHANNEL = { 'grpc.use_local_subchannel_pool': 1, 'grpc.max_receive_message_length': -1 };
+const CHANNEL = {
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.max_receive_message_length': -1,
+  // As the SDK does.
+  'grpc-node.flow_control_window': 1024 * 1024,
+};
 
 type Move = typeof CONNECT;
 

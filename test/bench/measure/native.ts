@@ -44,7 +44,7 @@ the same through the SDK (\`publishBatch\`, \`workBatch\`), which makes ids, enc
 messages. Publisher to peer: the same ${BATCH}-task publish frames. Peer to worker, one for each: a prepared frame
 of as many bytes as ${BATCH} deliveries have. Worker to peer: a frame of as many bytes as ${BATCH} settlements
 have. An acknowledgement of a few bytes follows each frame that the peer gets. Neither side reads a byte of them,
-and nothing is stored.
+and nothing is stored. Both have the same HTTP/2 windows, wider than the defaults.
 
 Contenders take turns, each time in new processes; figures are medians of the turns.
 `;
