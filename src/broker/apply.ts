@@ -8,9 +8,10 @@ import { rehashed, taskHash } from '../wire/envelope.ts';
 import type { CopiedTask, OwnerOperations, Posting } from '../wire/owner-record.ts';
 import type { TasksVisitor } from '../wire/tasks-record.ts';
 import { Entry, entryLength } from '../wire/entry.ts';
-import { readOwner, readOwnerHead } from '../wire/owner-record.ts';
+import { checkpointOf, readOwner, readOwnerHead } from '../wire/owner-record.ts';
 import { readTasks } from '../wire/tasks-record.ts';
 import type { TextCache } from '../wire/text-cache.ts';
+import type { Checkpoint } from './checkpoint.ts';
 import { readCheckpoint } from './checkpoint.ts';
 
 /** What follows from a record for whoever serves the shard; a replay needs none of it. */
@@ -86,10 +87,13 @@ export class Applier implements TasksVisitor, OwnerOperations {
   private typeIds: number[] = [];
   /** Tasks that the owner's record has fanned out so far. */
   private fanned = 0;
-  /** How many ids had entered the ring before each record: what a checkpoint made earlier does not know of. */
-  private before: Map<number, number> | undefined = new Map();
-  /** Duplicates met in the replay that the log was not told to forget. */
-  private readonly undropped = new Map<number, number>();
+  private isLive = false;
+  /** The first record that was read; 0: none yet. */
+  private first = 0;
+  /** Records of tasks behind the last one of an owner, while it is not known which ids were known. */
+  private waiting: { readonly sequence: number; readonly bytes: Uint8Array }[] = [];
+  /** Why the first of them that can't be read can't. */
+  private unread: HubError | undefined;
 
   /** `known` names need no decoding; all shards of a broker may share them. */
   constructor(state: ShardState, known: TextCache) {
@@ -99,10 +103,10 @@ export class Applier implements TasksVisitor, OwnerOperations {
 
   /** The replay is over: from now on, effects are told. */
   live(applied: Applied): void {
+    if (!this.state.knowing) this.learn(undefined);
     this.applied = applied;
-    this.before = undefined;
-    for (const [order, tag] of this.undropped) applied.duplicate(order, tag);
-    this.undropped.clear();
+    this.isLive = true;
+    for (const [order, tag] of this.state.undropped) applied.duplicate(order, tag);
   }
 
   /**
@@ -111,6 +115,15 @@ export class Applier implements TasksVisitor, OwnerOperations {
    * @throws HubError `corrupt` if it can't be read; what it says before the unreadable place holds.
    */
   apply(sequence: number, subject: Subject, bytes: Uint8Array): void {
+    if (this.first === 0) {
+      this.first = sequence;
+      this.state.knowing = sequence === 1 || this.isLive;
+    }
+    if (this.state.knowing) this.applyRecord(sequence, subject, bytes);
+    else this.applyUnknowing(sequence, subject, bytes);
+  }
+
+  private applyRecord(sequence: number, subject: Subject, bytes: Uint8Array): void {
     const { state } = this;
     state.sequence = sequence;
     this.sequence = sequence;
@@ -129,6 +142,87 @@ export class Applier implements TasksVisitor, OwnerOperations {
       this.typeIds = [];
       if (this.batch !== NONE) state.batches.release(this.batch);
     }
+  }
+
+  // ── Before it is known which ids were known ──────────────────────────────────────────────────
+
+  /**
+   * A replay that begins with a cut log can't tell a duplicate. It need not: up to a checkpoint, its owner has said
+   * which ones to drop. What came while the checkpoint was on its way into the log waits for it, and is then judged
+   * as it was when it came.
+   */
+  private applyUnknowing(sequence: number, subject: Subject, bytes: Uint8Array): void {
+    if (subject === 'tasks') {
+      this.waiting.push({ sequence, bytes });
+      return;
+    }
+    const checkpoint = this.checkpointIn(bytes);
+    if (checkpoint && checkpoint.cut >= this.first) this.learn(checkpoint);
+    else this.applyWaiting(Infinity);
+    const { unread } = this;
+    this.unread = undefined;
+    this.applyRecord(sequence, subject, bytes);
+    if (unread) throw unread;
+  }
+
+  private checkpointIn(bytes: Uint8Array): Checkpoint | undefined {
+    try {
+      if (outranks(this.state.epoch, readOwnerHead(bytes).epoch)) return undefined;
+      const checkpoint = checkpointOf(bytes);
+      return checkpoint && readCheckpoint(checkpoint);
+    } catch {
+      // Whoever applies it will say so.
+      return undefined;
+    }
+  }
+
+  /** Takes over what a checkpoint says of the time before the log begins, or that there is none. */
+  private learn(checkpoint: Checkpoint | undefined): void {
+    const { state } = this;
+    this.applyWaiting(checkpoint ? checkpoint.sequence : Infinity);
+    if (checkpoint) {
+      state.dedup.importRing(checkpoint.ring);
+      state.outbox.restore(checkpoint);
+      state.awaiting.clear();
+      for (const [id, awaited] of checkpoint.awaiting) state.awaiting.add(id, awaited);
+      for (const [order, tag] of checkpoint.undropped) {
+        this.drop(order, tag, NONE);
+        state.undropped.set(order, tag);
+      }
+    }
+    state.knowing = true;
+    for (const slot of state.tasks.slots()) this.know(slot);
+    this.applyWaiting(Infinity);
+  }
+
+  private know(slot: number): void {
+    const { tasks, batches, mailboxes, dedup } = this.state;
+    this.scratch.read(new ByteReader(batches.bytes(tasks.batch[slot]!)), tasks.offset[slot]!);
+    const { a, b, c, d } = this.scratch;
+    // The entry of a copy is still that of the broadcast.
+    const copy = (tasks.flags[slot]! & Flag.once) !== 0;
+    const first = copy ? rehashed(a, '*', mailboxes.name(tasks.mailbox[slot]!)) : a;
+    const entry = dedup.find(first, b, c, d);
+    if (entry < 0 || dedup.slot(entry) === NONE) this.state.know(slot, first, b, c, d);
+    else {
+      // Without a checkpoint nobody has said which one to drop.
+      this.state.undropped.set(tasks.order[slot]!, tasks.tag[slot]!);
+      this.state.drop(slot);
+    }
+  }
+
+  private applyWaiting(upTo: number): void {
+    let count = 0;
+    for (const { sequence, bytes } of this.waiting) {
+      if (sequence > upTo) break;
+      count++;
+      try {
+        this.applyRecord(sequence, 'tasks', bytes);
+      } catch (error) {
+        this.unread ??= error as HubError;
+      }
+    }
+    this.waiting.splice(0, count);
   }
 
   private applyOwner(): void {
@@ -151,7 +245,6 @@ export class Applier implements TasksVisitor, OwnerOperations {
     this.arrival.accepted = accepted;
     this.names = names;
     this.batch = this.state.batches.open(this.sequence, this.bytes, entries);
-    this.before?.set(this.sequence, this.state.dedup.entered);
   }
 
   entry(entry: Entry, index: number, source: number, number: number): void {
@@ -159,8 +252,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     arrival.order = orderOf(this.sequence, index);
     arrival.tag = this.tag;
     this.fill(entry);
-    if (source >= 0 && !state.outbox.receive(source, number)) {
-      state.dedup.admit(entry.a, entry.b, entry.c, entry.d);
+    if (source >= 0 && state.knowing && !state.outbox.receive(source, number)) {
       this.duplicate();
       return;
     }
@@ -193,7 +285,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
   }
 
   drop(order: number, tag: number, hint: number): void {
-    this.undropped.delete(order);
+    this.state.undropped.delete(order);
     const slot = this.state.find(order, tag, hint);
     if (slot === NONE) return;
     this.applied.ending(slot);
@@ -324,28 +416,12 @@ export class Applier implements TasksVisitor, OwnerOperations {
   }
 
   checkpoint(bytes: Uint8Array): void {
-    const { state } = this;
-    const checkpoint = readCheckpoint(bytes);
-    state.checkpointSequence = checkpoint.sequence + 1;
-    if (!this.before) return;
-    // What came after the checkpoint was made is known from the log, and stays.
-    const { entered } = state.dedup;
-    let since = entered;
-    for (const [sequence, before] of this.before) {
-      if (sequence > checkpoint.sequence) {
-        since = before;
-        break;
-      }
-    }
-    state.dedup.importRing(checkpoint.ring, entered - since);
-    state.outbox.restore(checkpoint);
-    state.awaiting.clear();
-    for (const [id, awaited] of checkpoint.awaiting) state.awaiting.add(id, awaited);
+    this.state.checkpointCut = readCheckpoint(bytes).cut;
   }
 
   private duplicate(): void {
     const { order, tag } = this.arrival;
-    if (this.before) this.undropped.set(order, tag);
+    this.state.undropped.set(order, tag);
     this.applied.duplicate(order, tag);
   }
 

@@ -97,8 +97,6 @@ export class Owner implements Applied {
 
   /** Bytes of all records applied. */
   appliedBytes = 0;
-  /** Duplicates that came and are not dropped in the log yet. */
-  undropped = 0;
   /** Tasks and results that have come. */
   arrivals = 0;
 
@@ -351,8 +349,7 @@ export class Owner implements Applied {
   duplicate(order: number, tag: number): void {
     this.options.metrics.duplicates.add();
     this.journal.record.drop(order, tag, NONE);
-    this.undropped++;
-    this.journal.after(() => this.undropped--);
+    this.journal.touch();
   }
 
   posted(destination: number): void {

@@ -135,17 +135,23 @@ export class Upkeep {
     const extent = this.log.extent(shard);
     const cut = state.cut();
     if (cut > extent.first && cut > this.cutAt) {
-      // The cut forgets ids: duplicates of them that came must have been dropped by the log before.
-      if (this.owner.undropped > 0) return;
       this.cutAt = cut;
       this.log.truncate(shard, cut);
       return;
     }
     const known = state.dedup.size * 17 + state.awaiting.size * 100;
+    // What the last checkpoint repeats is not wasted, and copying tasks does not make it less.
+    const waste = extent.bytes - state.bytes - known;
+    const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
+    const oldest = state.batches.oldest();
+    // Records are about equally long; what would be left is known to nobody.
+    const below = oldest === NONE ? extent.last : state.batches.sequence(oldest);
+    const freed = (extent.bytes * (below - extent.first)) / (extent.last - extent.first + 1);
+    const copied = waste >= worth && waste - freed < worth;
     const gained = this.owner.appliedBytes - this.checkpointedAt;
     // One that does not let the log be cut further would only put off the copies that do.
     const pays = urgent || gained >= Math.max(checkpointBytes, known * checkpointShare);
-    if (pays && state.heldByCheckpoint) {
+    if ((pays || (copied && gained >= known)) && state.heldByCheckpoint) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(
@@ -154,11 +160,7 @@ export class Upkeep {
       );
       return;
     }
-    const oldest = state.batches.oldest();
-    // What the last checkpoint repeats is not wasted, and copying tasks does not make it less.
-    const waste = extent.bytes - state.bytes - known;
-    const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
-    if (oldest === NONE || waste < worth || state.batches.sequence(oldest) > cut) return;
+    if (oldest === NONE || waste - freed < worth) return;
     this.busy = true;
     journal.prologue(
       (record) => this.copyForward(record),

@@ -47,8 +47,6 @@ export class Dedup {
   private ring: Uint32Array;
   private oldest = 0;
   private ringSize = 0;
-  /** How often an id has entered the ring. */
-  entered = 0;
 
   constructor(capacity = 65_536) {
     if (!Number.isInteger(capacity) || capacity < 1) {
@@ -85,17 +83,13 @@ export class Dedup {
     return entry;
   }
 
-  /**
-   * {@link accept} of an id that was not known, to be made live by {@link move}; else -1. One that is known
-   * only because it lives enters the ring again: that is what a replay sees which begins after its first
-   * coming.
-   */
+  /** {@link accept} of an id that is not known, to be made live by {@link move}; else -1, and nothing has changed. */
   admit(a: number, b: number, c: number, d: number): number {
     const before = this.count;
     const entry = this.intern(a, b, c, d);
-    const isNew = this.count > before;
-    if (this.inRing[entry] === 0) this.enter(entry);
-    return isNew ? entry : -1;
+    if (this.count === before) return -1;
+    this.enter(entry);
+    return entry;
   }
 
   /** Makes an id live with `slot`; whether it is in the ring stays as it was. */
@@ -160,11 +154,10 @@ export class Dedup {
    *
    * @throws HubError `corrupt`, having changed nothing, if `bytes` is not an exported ring.
    */
-  importRing(bytes: Uint8Array, keep = 0): void {
+  importRing(bytes: Uint8Array): void {
     if (bytes.length % RING_RECORD_BYTES !== 0) {
       throw new HubError('corrupt', `a ring of recent task ids can't have ${bytes.length} bytes`);
     }
-    const kept = this.lastIds(keep);
     while (this.ringSize > 0) this.leave();
     // It may yet have to grow, and must not wrap before.
     this.oldest = 0;
@@ -180,20 +173,6 @@ export class Dedup {
       this.outcomes[entry] = bytes[count * ID_BYTES + index]!;
       if (this.inRing[entry] === 0) this.enter(entry);
     }
-    for (const { words, outcome } of kept) {
-      const entry = this.intern(words[0]!, words[1]!, words[2]!, words[3]!);
-      if (this.slots[entry] === NOT_LIVE) this.outcomes[entry] = outcome;
-      if (this.inRing[entry] === 0) this.enter(entry);
-    }
-  }
-
-  private lastIds(count: number): { words: Uint32Array; outcome: number }[] {
-    const last = [];
-    for (let index = Math.max(0, this.ringSize - count); index < this.ringSize; index++) {
-      const entry = this.ring[(this.oldest + index) % this.ring.length]!;
-      last.push({ words: this.ids.slice(4 * entry, 4 * entry + 4), outcome: this.outcomes[entry]! });
-    }
-    return last;
   }
 
   private enter(entry: number): void {
@@ -205,7 +184,6 @@ export class Dedup {
     if (at >= this.ring.length) at -= this.ring.length;
     this.ring[at] = entry;
     this.ringSize++;
-    this.entered++;
     this.inRing[entry] = 1;
   }
 

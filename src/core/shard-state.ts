@@ -71,6 +71,13 @@ export class ShardState {
   readonly types = new Names();
   readonly sessions = new Names();
   readonly dedup: Dedup;
+  /** Tags of duplicates that came and that no owner has dropped yet, by order. */
+  readonly undropped = new Map<number, number>();
+  /**
+   * Whether it is known which ids were known before. If not, all that comes is added, and {@link dedup} knows of
+   * nothing, until {@link know}.
+   */
+  knowing = true;
   readonly awaiting = new Awaiting();
   readonly deaths = new Map<number, Death>();
   /** Slots of tasks whose bytes do not stand in the record that named them, by order. */
@@ -81,8 +88,11 @@ export class ShardState {
   sequence = 0;
   /** Of the last owner record: what the next conditional append must expect. */
   ownerSequence = 0;
-  /** Of the last checkpoint: the log must not be cut above it. */
-  checkpointSequence = 0;
+  /**
+   * The log must not be cut above that: whoever replays it finds all tasks that lived when the last checkpoint was
+   * made, and so knows from there on all that was known.
+   */
+  checkpointCut = 0;
   epoch: Epoch = { revision: 0, counter: 0 };
   /** Of all its tasks: entries with their envelopes and payloads. */
   bytes = 0;
@@ -116,6 +126,7 @@ export class ShardState {
 
   /** Adds a task, unless its id is known: then `NONE`, and nothing has changed. */
   enqueue(arrival: Arrival): number {
+    if (!this.knowing) return this.insert(arrival);
     const entry = this.dedup.admit(arrival.a, arrival.b, arrival.c, arrival.d);
     if (entry < 0) return NONE;
     const slot = this.insert(arrival);
@@ -127,8 +138,13 @@ export class ShardState {
   /** Adds a task again from an owner's copy of it: its id is live, wherever the copy stands. */
   adopt(arrival: Arrival): number {
     const slot = this.insert(arrival);
-    this.tasks.entry[slot] = this.dedup.adopt(arrival.a, arrival.b, arrival.c, arrival.d, slot);
+    if (this.knowing) this.know(slot, arrival.a, arrival.b, arrival.c, arrival.d);
     return slot;
+  }
+
+  /** The id of a live task, which was added while that was not {@link knowing}. */
+  know(slot: number, a: number, b: number, c: number, d: number): void {
+    this.tasks.entry[slot] = this.dedup.adopt(a, b, c, d, slot);
   }
 
   private insert(arrival: Arrival): number {
@@ -146,6 +162,7 @@ export class ShardState {
     tasks.offset[slot] = arrival.offset;
     tasks.length[slot] = arrival.length;
     tasks.tag[slot] = arrival.tag;
+    tasks.entry[slot] = NONE;
     tasks.session[slot] = NONE;
     tasks.next[slot] = NONE;
     tasks.prev[slot] = NONE;
@@ -198,7 +215,8 @@ export class ShardState {
 
   /** The task has ended; its slot is free. The id stays known with that outcome. */
   finish(slot: number, outcome: number): void {
-    this.dedup.finish(this.tasks.entry[slot]!, outcome);
+    const entry = this.tasks.entry[slot]!;
+    if (entry !== NONE) this.dedup.finish(entry, outcome);
     this.remove(slot);
   }
 
@@ -206,7 +224,7 @@ export class ShardState {
   drop(slot: number): void {
     const entry = this.tasks.entry[slot]!;
     // A copy of the first task of that id may have come since, and lives.
-    if (this.dedup.slot(entry) === slot) this.dedup.detach(entry);
+    if (entry !== NONE && this.dedup.slot(entry) === slot) this.dedup.detach(entry);
     this.remove(slot);
   }
 
@@ -262,7 +280,13 @@ export class ShardState {
   get heldByCheckpoint(): boolean {
     const oldest = this.batches.oldest();
     const needed = oldest === NONE ? Infinity : this.batches.sequence(oldest);
-    return this.checkpointSequence < Math.min(needed, this.outbox.oldest(), this.ownerSequence);
+    return this.checkpointCut < Math.min(needed, this.outbox.oldest(), this.ownerSequence);
+  }
+
+  /** What a checkpoint made now has as its {@link checkpointCut}. */
+  get floor(): number {
+    const oldest = this.batches.oldest();
+    return Math.min(this.sequence + 1, oldest === NONE ? Infinity : this.batches.sequence(oldest));
   }
 
   /** Where the log may be cut: all records below it have nothing left to say. */
@@ -271,7 +295,7 @@ export class ShardState {
     return Math.min(
       oldest === NONE ? Infinity : this.batches.sequence(oldest),
       this.outbox.oldest(),
-      this.checkpointSequence,
+      this.checkpointCut,
       this.ownerSequence,
     );
   }

@@ -82,6 +82,7 @@ export interface OwnerOperations {
   expect(id: string, mailbox: string, type: string, requester: string): void;
   /** A result has come for a task that {@link expect} told of: with that outcome it has ended. */
   resolved(id: string, mailbox: string, outcome: number): void;
+  /** It stands first in its record, see {@link checkpointOf}. */
   checkpoint(checkpoint: Uint8Array): void;
 }
 
@@ -356,6 +357,13 @@ export function readOwnerHead(bytes: Uint8Array): OwnerHead {
   const tag = reader.u32();
   const epoch = { revision: reader.u32(), counter: reader.u32() };
   return { tag, epoch, now: reader.f64(), beginsEpoch: (flags & EPOCH_FLAG) !== 0 };
+}
+
+/** The checkpoint with which an owner's record begins, if it does. */
+export function checkpointOf(bytes: Uint8Array): Uint8Array | undefined {
+  if (bytes[HEADER] !== Op.checkpoint) return undefined;
+  const reader = new ByteReader(bytes, HEADER + 1);
+  return reader.take(reader.u32());
 }
 
 /**

@@ -12,8 +12,6 @@ import { TextCache } from '../../src/wire/text-cache.ts';
 import { SeededRandom } from './random.ts';
 
 export const SHARDS = 2;
-/** More than there are: at the very edge of what is remembered, a replay may remember more. */
-const KNOWN_IDS = 4096;
 const MAILBOXES = ['planner', 'coder', 'type:ocr'];
 const SESSIONS = ['00000000000000a1', '00000000000000b2'];
 const OUTCOMES = [1, 2, 3, 4, 5];
@@ -47,9 +45,11 @@ export class History {
   private readonly parcels = Array.from({ length: SHARDS }, () => 0);
   private sequence = 0;
   private now = 1_000_000;
+  private readonly knownIds: number;
 
   constructor(seed: number) {
     this.random = new SeededRandom(seed);
+    this.knownIds = 1 << this.random.below(8);
     this.witness = this.reader();
     this.witness.applier.live(this.applied(() => {}));
     this.owner = this.witness;
@@ -73,7 +73,7 @@ export class History {
   }
 
   private reader(): Read {
-    const state = new ShardState(SHARDS, KNOWN_IDS);
+    const state = new ShardState(SHARDS, this.knownIds);
     return { state, applier: new Applier(state, this.known) };
   }
 

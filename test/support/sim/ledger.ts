@@ -153,6 +153,7 @@ export class Ledger implements Observer {
   private readonly listened = new Set<string>();
   /** Mailboxes in which a task may be passed over for one behind it. */
   readonly unordered = new Set<string>();
+  private backAt = Infinity;
   /** What went wrong first, also if somebody has caught it. */
   broken: Error | undefined;
   readonly counts = new Map<string, number>();
@@ -734,9 +735,20 @@ export class Ledger implements Observer {
       throw new Broken(`${what} is ${nameOf(state)}, and its requester was not told`);
   }
 
-  /** Whoever is to be reached has come back before that time, or is not reached any more. */
-  sessionsBack(before: number): void {
-    const attached = new Set(this.attachedAgents(before));
+  /** Who is to be reached by a broadcast of before has come back by now; until {@link fannedOut} it is handed out. */
+  sessionsBack(): void {
+    this.backAt = this.now;
+    this.reachOnly(this.now);
+  }
+
+  /** What a former process has left to fan out has reached those who were there in all that time. */
+  fannedOut(): void {
+    if (this.backAt < Infinity) this.reachOnly(this.backAt);
+    this.backAt = Infinity;
+  }
+
+  private reachOnly(since: number): void {
+    const attached = new Set(this.attachedAgents(since));
     for (const story of this.stories.values()) {
       story.reaches = story.reaches.filter((mailbox) => attached.has(mailbox));
     }
@@ -744,6 +756,7 @@ export class Ledger implements Observer {
 
   /** The broker has died, and knows of no attachment any more. */
   restarted(): void {
+    this.fannedOut();
     for (const { attachments } of this.sessions.values()) attachments.clear();
     for (const holding of this.holdings.values()) holding.attachment = 0;
     // What it had delivered and not written was first, and nobody knows.

@@ -56,9 +56,8 @@ export function snapshot(state: ShardState): string[] {
   const { forwarded, received } = outbox.marks();
   lines.push(`forwarded ${forwarded.join(' ')}`, `received ${received.join(' ')}`);
   const ring = dedup.exportRing();
-  // Ids come first, then an outcome of each, which a checkpoint may not know yet.
-  const ids = (ring.length / 17) * 16;
-  lines.push(`ids ${dedup.size} ${crc32(ring.subarray(0, ids))}`);
+  lines.push(`ids ${dedup.size} ${ring.length} ${crc32(ring)}`);
+  for (const [order, tag] of state.undropped) lines.push(`undropped ${order} ${tag}`);
   for (const [id, { mailbox, type, requester }] of awaiting.entries())
     lines.push(`awaited ${id} ${mailbox} ${type} ${requester}`);
   const oldest = batches.oldest();
@@ -66,9 +65,7 @@ export function snapshot(state: ShardState): string[] {
     `oldest ${oldest === NONE ? '-' : batches.sequence(oldest)} cut ${state.cut()} bytes ${state.bytes}`,
   );
   lines.push(`clock ${state.clock} epoch ${state.epoch.revision}.${state.epoch.counter}`);
-  lines.push(
-    `sequence ${state.sequence} owner ${state.ownerSequence} checkpoint ${state.checkpointSequence}`,
-  );
+  lines.push(`sequence ${state.sequence} owner ${state.ownerSequence} checkpoint ${state.checkpointCut}`);
   return lines.sort();
 }
 

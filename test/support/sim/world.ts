@@ -216,8 +216,8 @@ export class World implements Surroundings, Tap {
       open: (life, done) => this.openLog(life, done),
       // What a former process left to fan out it does once all may be back, and looks that often whether they may.
       ready: (life) => {
-        const back = clock.now() + plan.graceMs;
-        life.after(2 * plan.graceMs, () => this.ledger.sessionsBack(back));
+        life.after(plan.graceMs, () => this.ledger.sessionsBack());
+        life.after(2 * plan.graceMs, () => this.ledger.fannedOut());
       },
       ended: (error) => this.processEnded(error),
     };

@@ -6,6 +6,7 @@ describe('a checkpoint', () => {
   const state = new ShardState(3);
   state.sequence = 2 ** 40;
   state.dedup.finish(state.dedup.accept(1, 2, 3, 4, 9), 5);
+  state.undropped.set(2 ** 50, 2 ** 31);
   state.outbox.forwarded(2, 7);
   state.outbox.receive(1, 2 ** 35);
   state.awaiting.add('id', { mailbox: 'coder', type: 'ocr', requester: 'planner#ü' });
@@ -15,7 +16,9 @@ describe('a checkpoint', () => {
   test('says what cutting the log would forget', () => {
     expect(readCheckpoint(bytes)).toEqual({
       sequence: 2 ** 40,
+      cut: 2 ** 40 + 1,
       ring: expect.objectContaining({ length: 17 }),
+      undropped: [[2 ** 50, 2 ** 31]],
       forwarded: [0, 0, 7],
       received: [0, 2 ** 35, 0],
       awaiting: [...state.awaiting.entries()],

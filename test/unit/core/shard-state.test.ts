@@ -107,7 +107,7 @@ describe('a task', () => {
 describe('the cut of the log', () => {
   function checkpointed(): Shard {
     const shard = new Shard();
-    shard.state.checkpointSequence = 100;
+    shard.state.checkpointCut = 100;
     shard.state.ownerSequence = 90;
     return shard;
   }
@@ -116,7 +116,7 @@ describe('the cut of the log', () => {
     expect(new ShardState(1).cut()).toBe(0);
     const { state } = checkpointed();
     expect(state.cut()).toBe(90);
-    state.checkpointSequence = 80;
+    state.checkpointCut = 80;
     expect(state.cut()).toBe(80);
   });
 
