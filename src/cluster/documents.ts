@@ -85,10 +85,15 @@ export class Documents {
     const asked = this.waiting;
     this.waiting = [];
     this.reading = true;
+    const before = this.revision;
     this.store.get(ASSIGNMENT, (error, stored) => {
       this.reading = false;
       if (stored && stored.revision > this.revision) {
         this.ahead = stored.revision;
+        this.take(stored);
+      } else if (stored && stored.revision < before) {
+        // The store has lost its end.
+        this.ahead = 0;
         this.take(stored);
       } else if (!error && !stored && this.revision > 0) {
         this.lost();
@@ -111,6 +116,7 @@ export class Documents {
   }
 
   private memberChanged(broker: string, stored: Stored | undefined): void {
+    if (stored && stored.revision === this.members.get(broker)?.revision) return;
     try {
       if (stored) {
         this.members.set(broker, { member: readMember(stored.value), revision: stored.revision });

@@ -61,6 +61,13 @@ export class Handover {
     return { cancel: () => this.end(acquisition) };
   }
 
+  /** The assignment is another one. */
+  assignmentChanged(): void {
+    const { owners } = this.options.documents.assignment;
+    for (const [shard, by] of this.told) if (owners[shard] !== by) this.told.delete(shard);
+    this.changed();
+  }
+
   /** Something has changed for that shard, or for all. */
   changed(shard?: number): void {
     for (const acquisition of this.acquisitions) {

@@ -249,6 +249,7 @@ export class Membership implements Cluster {
 
   private beat(): void {
     this.timer = this.clock.after(this.pulseMs, () => {
+      this.registration.check(this.documents.members.get(this.self)?.revision);
       this.look();
       this.complain();
       this.beat();
@@ -277,7 +278,7 @@ export class Membership implements Cluster {
     if (owners.length !== former.length || owners.some((owner, shard) => owner !== former[shard])) {
       this.notices.assignmentChanged();
     }
-    this.handover.changed();
+    this.handover.assignmentChanged();
     this.look();
   }
 

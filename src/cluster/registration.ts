@@ -9,6 +9,8 @@ import type { Store, Stored } from './store.ts';
 const RETRY = { initialMs: 100, maxMs: 5000 };
 /** Between a removal by somebody else and coming back: two who don't hear each other must not keep the store busy. */
 const RETURN = { initialMs: 50, maxMs: 30_000, factor: 4 };
+/** What the watch does not confirm within this time is asked for, in milliseconds. */
+const CONFIRM_MS = 3000;
 /** A removal after so long is a new trouble, in milliseconds. */
 const CALM_MS = 120_000;
 
@@ -40,11 +42,13 @@ export class Registration {
   private failures = 0;
   private removals = 0;
   private removedAt = -Infinity;
+  private confirmedAt: number;
   private timer: Timer | undefined;
   private left: (() => void) | undefined;
 
   constructor(options: RegistrationOptions) {
     this.options = options;
+    this.confirmedAt = options.clock.now();
   }
 
   /** Whether the store holds what it is to hold, as far as is known. */
@@ -73,6 +77,21 @@ export class Registration {
     this.removals = now - this.removedAt > CALM_MS ? 1 : this.removals + 1;
     this.removedAt = now;
     this.stepAfter(backoff(this.removals, RETURN, random.float()));
+  }
+
+  /**
+   * Asks the store if the watch has not given for a while what was written: it is not told of a removal of what
+   * it has never given. `watched` is the revision that it gave last.
+   */
+  check(watched: number | undefined): void {
+    const now = this.options.clock.now();
+    if (!this.current || this.busy || watched === this.known?.revision) {
+      this.confirmedAt = now;
+    } else if (now - this.confirmedAt > CONFIRM_MS) {
+      this.confirmedAt = now;
+      this.doubt = true;
+      this.step();
+    }
   }
 
   /** Removes it. `left` is called when the store says that it is gone. */

@@ -212,3 +212,74 @@ describe('brokers that own what they are assigned', () => {
     }
   });
 });
+
+describe('brokers in trouble of every kind', () => {
+  test('agree in the end on who there is, who is to own what, and do', () => {
+    for (const seed of [12, 33, 101, 102]) {
+      const world = new SimCluster({ seed, shards: 10 });
+      const { random, bus, store } = world;
+      const owners: { member: SimMember; owner: Owner }[] = [];
+      const start = (): void => {
+        const member = world.start(`b${owners.length}`);
+        owners.push({ member, owner: new Owner(member) });
+      };
+      const someone = (): SimMember | undefined => {
+        const living = owners.filter(({ member }) => !member.life.over && !member.left);
+        return living[random.below(living.length)]?.member;
+      };
+      const troubles: ((member: SimMember) => void)[] = [
+        start,
+        start,
+        (member) => member.kill(),
+        (member) => member.stop(),
+        (member) => member.life.pause(),
+        (member) => member.life.resume(),
+        (member) => member.connect(false),
+        (member) => member.connect(true),
+        (member) => member.bus.connect(random.chance(0.5)),
+        (member) => member.store.connect(random.chance(0.5)),
+        (member) => bus.isolate(member.id),
+        (member) => bus.cut(member.id, someone()!.id, { back: random.chance(0.5) }),
+        () => bus.heal(),
+        (member) => member.cluster.drain(random.chance(0.5)),
+        (member) => member.cluster.move(random.below(10), someone()!.id, () => {}),
+        (member) => store.write(`member.${member.id}`, undefined),
+        () => (store.watchDelayMs = () => random.float() * 2000),
+        () => (store.lostAnswers = store.lostCalls = store.rivals = random.float() * 0.3),
+        () => (bus.loss = random.float() * 0.3),
+      ];
+      for (let n = 0; n < 3; n++) start();
+      for (let n = 0; n < 60; n++) {
+        world.clock.advance(random.float() * 2000);
+        const member = someone();
+        if (member) troubles[random.below(troubles.length)]!(member);
+        else start();
+      }
+
+      bus.heal();
+      bus.loss = store.lostCalls = store.lostAnswers = store.rivals = 0;
+      store.watchDelayMs = store.delayMs;
+      start();
+      const living = owners.filter(({ member }) => !member.life.over && !member.left);
+      for (const { member } of living) {
+        member.life.resume();
+        member.connect(true);
+        member.cluster.drain(false);
+      }
+      // Who was thrown out again and again comes back after half a minute at the latest.
+      world.clock.advance(60_000);
+      const staying = living.filter(({ member }) => !member.left);
+      const ids = staying.map(({ member }) => member.id).sort();
+      for (const { member } of staying) {
+        expect({ seed, id: member.id, sees: member.sees }).toEqual({ seed, id: member.id, sees: ids });
+        const assigned = world.owners.map((_, shard) => member.cluster.assigned(shard)?.broker);
+        expect(assigned).toEqual(world.owners);
+        const claims = world.owners.map((_, shard) => member.cluster.claim(shard)?.broker);
+        expect(claims).toEqual(world.owners);
+      }
+      const members = [...store.entries.keys()].filter((key) => key.startsWith('member.'));
+      expect(members.sort()).toEqual(ids.map((id) => `member.${id}`));
+      expect({ seed, servers: servers(world, staying) }).toEqual({ seed, servers: world.owners });
+    }
+  });
+});
