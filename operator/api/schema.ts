@@ -13,7 +13,6 @@ declare module 'zod' {
 export interface Rule {
   readonly rule: string;
   readonly message?: string;
-  /** CEL that gives the message, if it names values. */
   readonly messageExpression?: string;
   readonly reason?: 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueRequired';
   /** Which field the message is shown at: `.maxReplicas`. */

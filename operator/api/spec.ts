@@ -182,8 +182,6 @@ const pool = ruled(
   {
     rule: 'self.minReplicas <= self.maxReplicas',
     message: 'minReplicas must not be greater than maxReplicas',
-    messageExpression:
-      "'minReplicas (' + string(self.minReplicas) + ') must not be greater than maxReplicas (' + string(self.maxReplicas) + ')'",
     fieldPath: '.minReplicas',
   },
   {

@@ -3,9 +3,8 @@ import { controllerOf } from '../api/object.ts';
 import type { KubeObject } from '../api/object.ts';
 import type { BrokerClusterStatus } from '../api/status.ts';
 import { childrenOf } from './children.ts';
-import { PAUSE } from './context.ts';
+import { nameOf, PAUSE, PAUSE_UPDATE } from './context.ts';
 import type { Context, OptionalKinds } from './context.ts';
-import { nameOf } from './context.ts';
 import { eventsOf } from './events.ts';
 import type { PlannedEvent } from './events.ts';
 import type { PodView } from './pods.ts';
@@ -41,6 +40,8 @@ export interface Snapshot {
   /** Secrets that the spec refers to or the operator makes, as far as they are there. */
   readonly secrets: Readonly<Record<string, SecretView>>;
   readonly foreignAutoscalers: readonly string[];
+  /** What could not be done when it was last tried, each with its remedy. */
+  readonly obstacles: readonly Obstacle[];
   /** A new token that nobody can guess. */
   readonly token: () => string;
 }
@@ -71,18 +72,20 @@ export function plan(snapshot: Snapshot): Plan {
   const { now, cluster, secrets, token } = snapshot;
   const context = contextOf(snapshot);
   const missing = missingSecrets(snapshot);
-  const obstacles = [...missing, ...leftoverPools(snapshot)];
-  // Pods that would be made now could not start; those that run go on.
-  const frozen = missing[0]?.message;
+  const create = generatedSecrets(cluster, token).filter(
+    ({ metadata }) => secrets[metadata.name] === undefined,
+  );
+  // Pods are made of Secrets: while one is missing none is made or replaced, and those that run go on.
+  const frozen = missing.length > 0 || create.length > 0;
   const pools = cluster.spec.pools.map((pool) =>
     planPool(context, pool, poolState(snapshot, pool.name), now, frozen),
   );
-  const nats = natsSituation(context, snapshot);
+  const nats = natsSituation(context, snapshot, frozen);
   const situation: Situation = {
     cluster,
     pools,
     nats,
-    obstacles,
+    obstacles: [...snapshot.obstacles, ...missing, ...leftoverPools(snapshot)],
     foreignAutoscalers: snapshot.foreignAutoscalers,
   };
   const status = statusOf(situation, now);
@@ -91,12 +94,9 @@ export function plan(snapshot: Snapshot): Plan {
     return { ...NOTHING, status, events, againMs: CALM_MS };
   }
   const wanted = childrenOf(context, pools);
-  const blocked = new Set(
-    missing.length > 0 ? cluster.spec.pools.map(({ name }) => nameOf.pool(cluster, name)) : [],
-  );
   return {
-    create: generatedSecrets(cluster, token).filter(({ metadata }) => secrets[metadata.name] === undefined),
-    apply: wanted.filter(({ kind, metadata }) => kind !== 'StatefulSet' || !blocked.has(metadata.name)),
+    create,
+    apply: wanted.filter(({ kind }) => kind !== 'StatefulSet' || !frozen),
     status,
     evacuate: pools.flatMap(({ evacuate }) => evacuate),
     keep: pools.flatMap(({ keep }) => keep),
@@ -108,7 +108,7 @@ export function plan(snapshot: Snapshot): Plan {
     ],
     removeObjects: superfluous(snapshot, wanted),
     events,
-    againMs: again(situation),
+    againMs: create.length > 0 ? 0 : again(situation),
   };
 }
 
@@ -120,7 +120,11 @@ function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapsho
     find(children, 'StatefulSet', name)?.spec?.template?.spec?.containers?.find(
       (each) => each.name === container,
     )?.image;
-  const referred = secretReferences(cluster).map(({ name }) => name);
+  const referred = [
+    ...secretReferences(cluster).map(({ name }) => name),
+    nameOf.internalSecret(cluster),
+    nameOf.agentSecret(cluster),
+  ];
   return {
     cluster,
     kinds,
@@ -161,7 +165,7 @@ function missingSecrets({ cluster, secrets }: Snapshot): readonly Obstacle[] {
   });
 }
 
-function natsSituation(context: Context, snapshot: Snapshot): NatsSituation | undefined {
+function natsSituation(context: Context, snapshot: Snapshot, frozen: boolean): NatsSituation | undefined {
   const { cluster } = context;
   const { managed } = cluster.spec.nats;
   if (managed === undefined) return undefined;
@@ -170,7 +174,7 @@ function natsSituation(context: Context, snapshot: Snapshot): NatsSituation | un
     pods: snapshot.natsPods,
     replicas: managed.servers,
     revision: natsRevision(context, managed),
-    paused: cluster.metadata.annotations['agenthub.io/pause-update'] === 'true',
+    paused: cluster.metadata.annotations[PAUSE_UPDATE] === 'true' || frozen,
     manual: cluster.spec.update.strategy === 'OnDelete',
     // A server is ready only when all its streams have caught up.
     progressDeadlineSeconds: cluster.spec.update.progressDeadlineSeconds * 3,

@@ -53,13 +53,13 @@ export interface PoolPlan {
   readonly unsettled: string | undefined;
 }
 
-/** What is to be done about the brokers of a pool. `frozen`: why none of them is to be replaced now. */
+/** What is to be done about the brokers of a pool. `frozen`: none of them is to be replaced now. */
 export function planPool(
   context: Context,
   pool: PoolSpec,
   state: PoolState,
   now: number,
-  frozen: string | undefined,
+  frozen: boolean,
 ): PoolPlan {
   const { cluster } = context;
   const { spec, status, metadata } = cluster;
@@ -76,7 +76,7 @@ export function planPool(
     pods: state.pods.filter(({ ordinal }) => ordinal < size),
     replicas: size,
     revision,
-    paused: metadata.annotations[PAUSE_UPDATE] === 'true' || frozen !== undefined,
+    paused: metadata.annotations[PAUSE_UPDATE] === 'true' || frozen,
     manual: spec.update.strategy === 'OnDelete',
     progressDeadlineSeconds: spec.update.progressDeadlineSeconds,
     unsettled,

@@ -73,7 +73,7 @@ export function natsSet(context: Context, managed: Managed): Child {
 }
 
 /** What the servers are made from, in short, as far as the spec says. */
-export function natsRevision({ cluster, images }: Context, managed: Managed): string {
+export function natsRevision({ cluster, images, secrets }: Context, managed: Managed): string {
   const { resources, topology, podTemplate } = managed;
   return fingerprint({
     image: images.nats,
@@ -82,6 +82,7 @@ export function natsRevision({ cluster, images }: Context, managed: Managed): st
     patches: cluster.spec.patches.filter(({ name }) => name === nameOf.nats(cluster)),
     pull: [cluster.spec.imagePullPolicy, cluster.spec.imagePullSecrets],
     restart: cluster.metadata.annotations[RESTART],
+    password: secrets[nameOf.internalSecret(cluster)],
   });
 }
 

@@ -9,6 +9,10 @@ import type { Child } from '../../../operator/plan/resources/child.ts';
 import { loadConfig } from '../../../src/config/load.ts';
 import { answers, cluster, pod, START } from './support.ts';
 
+const GENERATED = Object.fromEntries(
+  ['hub-internal', 'hub-agent-token'].map((name) => [name, { keys: [], fingerprint: name }]),
+);
+
 function snapshot(spec: object = {}, differs: Partial<Snapshot> = {}): Snapshot {
   let tokens = 0;
   return {
@@ -19,10 +23,11 @@ function snapshot(spec: object = {}, differs: Partial<Snapshot> = {}): Snapshot 
     children: [],
     pods: {},
     natsPods: [],
-    secrets: {},
     foreignAutoscalers: [],
+    obstacles: [],
     token: () => `token-${++tokens}-of-16-letters`,
     ...differs,
+    secrets: { ...GENERATED, ...differs.secrets },
   };
 }
 
@@ -47,12 +52,18 @@ const revisionOf = (planned: Plan, set = 'hub-default'): string =>
 
 describe('a new cluster', () => {
   const planned = plan(snapshot());
+  const first = plan({ ...snapshot(), secrets: {} });
 
-  test('gets all its objects, what others need first', () => {
-    expect(planned.create.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([
+  test('gets its Secrets before pods are made of them', () => {
+    expect(first.create.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([
       'Secret hub-internal',
       'Secret hub-agent-token',
     ]);
+    expect(first.apply.filter(({ kind }) => kind === 'StatefulSet')).toEqual([]);
+    expect(first.againMs).toBe(0);
+  });
+
+  test('gets all its objects, what others need first', () => {
     expect(
       planned.apply.map(({ kind, metadata }) => `${kind} ${metadata.name.replace(/-[a-z0-9]{10}$/, '-#')}`),
     ).toEqual([
@@ -73,7 +84,7 @@ describe('a new cluster', () => {
   });
 
   test('owns every one of them, so that they go with it', () => {
-    for (const { metadata } of [...planned.apply, ...planned.create]) {
+    for (const { metadata } of [...planned.apply, ...first.create]) {
       expect(metadata.ownerReferences).toEqual([
         expect.objectContaining({ kind: 'BrokerCluster', name: 'hub', uid: 'cluster-uid', controller: true }),
       ]);
@@ -125,7 +136,7 @@ describe('a new cluster', () => {
   });
 
   test('makes tokens that nobody can guess, once', () => {
-    const [internal, agent] = planned.create;
+    const [internal, agent] = first.create;
     expect(internal).toHaveProperty('stringData', {
       'admin-token': 'token-1-of-16-letters',
       'nats-password': 'ptoken-2-of-16-letters',
