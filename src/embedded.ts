@@ -137,7 +137,14 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       batchTasks: config.limits.batchTasks,
     },
   });
-  const native = new NativeEdge({ broker, clock, door, sessions, describe: () => status.view(LEVEL) });
+  const native = new NativeEdge({
+    broker,
+    clock,
+    door,
+    sessions,
+    log: config.data.log,
+    describe: () => status.view(LEVEL),
+  });
   const eventBus = new EventBusEdge({
     broker,
     clock,

@@ -1,6 +1,7 @@
 import type { Cluster, Member, Vitals } from '../cluster/cluster.ts';
 import type { LinkListener } from '../cluster/link.ts';
 import type { Links } from '../cluster/links.ts';
+import type { Peers } from '../cluster/peers.ts';
 import { leastLoaded } from '../core/load.ts';
 import { shardOf } from '../core/shard.ts';
 import type { Balance } from '../core/subscription.ts';
@@ -17,15 +18,19 @@ import { Barrier } from './barrier.ts';
 import { Guests } from './guests.ts';
 import { Ingress, limit } from './ingress.ts';
 import { Owner } from './owner.ts';
+import { Cancellations } from './cancellations.ts';
+import type { Done } from './question.ts';
 import { ProgressDesk } from './progress.ts';
 import type { PendingSettlement } from './relay.ts';
 import { Relay } from './relay.ts';
 import type { Seat } from './seat.ts';
 import { place } from './seat.ts';
 import type { EdgeSession } from './sessions.ts';
+import { Router } from './router.ts';
 import { Sessions } from './sessions.ts';
 import { settle } from './settlement.ts';
 import { Shards } from './shards.ts';
+import type { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Retention, Thrift } from './upkeep.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -50,6 +55,8 @@ export interface BrokerLimits {
 /** What a {@link Broker} is made of. */
 export interface BrokerOptions {
   readonly cluster: Cluster;
+  /** Default: there are no other brokers. */
+  readonly peers?: Peers | undefined;
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
@@ -88,11 +95,14 @@ export class Broker {
   readonly progress: ProgressDesk;
   /** The way of its sessions to the owners on other brokers. */
   readonly relay: Relay;
+  /** Brings questions about tasks to the brokers that can answer them. */
+  readonly router: Router;
   readonly startedAt: number;
   private readonly options: BrokerOptions;
   private readonly guests: Guests;
   private readonly barrier: Barrier;
   private readonly links: Links | undefined;
+  private readonly cancellations: Cancellations;
   private readonly upkeeps = new Map<Owner, Upkeep>();
   private current: Phase = 'starting';
   private whenReady = (): void => {};
@@ -185,6 +195,8 @@ export class Broker {
       shardOf: (mailbox) => this.shardOf(mailbox),
     });
     this.links = links?.(this.relay, this.guests);
+    this.router = new Router({ cluster, peers: options.peers, clock, shards: this.shards });
+    this.cancellations = new Cancellations(this.router, this, (mailbox) => this.shardOf(mailbox));
   }
 
   /** The owners that serve here, by shard. */
@@ -356,6 +368,14 @@ export class Broker {
     this.relay.gone(session, false);
   }
 
+  /**
+   * Cancels a task, whoever serves its mailbox; `done` is called once the decision is as durable as the log, or
+   * with the error that kept it from being made.
+   */
+  cancel(mailbox: string, id: string, reason: string, done: Done<CancelOutcome>): void {
+    this.cancellations.cancel(mailbox, id, reason, done);
+  }
+
   /** No task and no session is accepted any more; what is in flight may still be settled. */
   drain(): void {
     if (this.current !== 'ready') return;
@@ -424,6 +444,7 @@ export class Broker {
     this.sessions.close();
     this.barrier.close();
     this.links?.stop();
+    this.router.stop();
     this.shards.stop();
   }
 

@@ -11,12 +11,27 @@ import { TaskState } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { TaskSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
 import { entryBody, entryMaxAttempts } from '../wire/entry.ts';
-import type { Broker } from './broker.ts';
 import { Decided } from './holds.ts';
 import type { Owner } from './owner.ts';
+import type { ProgressDesk } from './progress.ts';
 
 /** A task as it is shown. */
 export type TaskView = MessageInitShape<typeof TaskViewSchema>;
+
+/** Where tasks of a mailbox are found. Throws HubError `unavailable` if that is not here. */
+export interface Serving {
+  servedHere(mailbox: string): Owner;
+}
+
+/** Shards that are searched. */
+export interface Searched {
+  readonly owners: readonly Owner[];
+}
+
+/** What is known of tasks beside their shard. */
+export interface Beside {
+  readonly progress: Pick<ProgressDesk, 'of'>;
+}
 
 /** Slots that a search looks at before others have their turn. */
 const SLICE = 20_000;
@@ -39,7 +54,7 @@ export function endedState(outcome: number): TaskState {
 }
 
 /** Finds a task by mailbox and id. Throws HubError `invalid` for ids that can't be. */
-export function findTask(broker: Broker, mailbox: string, id: string): Found | undefined {
+export function findTask(broker: Serving, mailbox: string, id: string): Found | undefined {
   checkTaskId(id);
   checkMailbox(mailbox, 'mailbox');
   const hash = new Uint32Array(4);
@@ -52,7 +67,7 @@ export function findTask(broker: Broker, mailbox: string, id: string): Found | u
 
 /** Finds a live task by its id alone: looks at all tasks of all shards, a slice at a time. */
 export function searchTask(
-  broker: Broker,
+  broker: Searched,
   clock: Clock,
   id: string,
   found: (found: Found | undefined) => void,
@@ -76,7 +91,7 @@ export function searchTask(
  * turn in between, so tasks that come or go meanwhile may or may not be seen.
  */
 export function scanTasks(
-  broker: Pick<Broker, 'owners'>,
+  broker: Searched,
   clock: Clock,
   visit: (owner: Owner, slot: number) => boolean,
   done: () => void,
@@ -102,7 +117,7 @@ export function scanTasks(
 
 /** Cancels a task by mailbox and id; `answer` is called when the decision is as durable as the log. */
 export function cancelTask(
-  broker: Broker,
+  broker: Serving,
   mailbox: string,
   id: string,
   reason: string,
@@ -125,7 +140,7 @@ export function cancelFound(
 
 /** What there is to see of a task. */
 export function viewTask(
-  broker: Broker,
+  broker: Beside,
   found: Found,
   id: string,
   mailbox: string,
@@ -137,7 +152,7 @@ export function viewTask(
 }
 
 /** What there is to see of a live task. */
-export function viewSlot(broker: Broker, owner: Owner, slot: number, now: number, whole: boolean): TaskView {
+export function viewSlot(broker: Beside, owner: Owner, slot: number, now: number, whole: boolean): TaskView {
   const { state } = owner;
   const { tasks } = state;
   const bytes = state.batches.bytes(tasks.batch[slot]!);
@@ -180,7 +195,8 @@ export function stateOf(owner: Owner, slot: number, now: number): TaskState {
   return tasks.notBefore[slot]! > now ? TaskState.DELAYED : TaskState.QUEUED;
 }
 
-function checkTaskId(id: string): void {
+/** Throws HubError `invalid` for what can't be the id of a task. */
+export function checkTaskId(id: string): void {
   if (id === '') throw new HubError('invalid', 'task_id must not be empty', { field: 'task_id' });
   if (Buffer.byteLength(id) > MAX_ID_BYTES) {
     throw new HubError('invalid', `task_id must have at most ${MAX_ID_BYTES} bytes`, { field: 'task_id' });

@@ -3,6 +3,7 @@ import { HubError } from '../std/errors.ts';
 import { encodeFrame } from '../wire/client-frame.ts';
 import type { CancelAnswer } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { errorOfRefusal } from '../wire/status.ts';
 import type { Cancellation } from './messages.ts';
 import { cancellationOf } from './messages.ts';
 import type { Outbox } from './outbox.ts';
@@ -34,10 +35,11 @@ export class CancelCalls {
     });
   }
 
-  answered({ call, outcome }: CancelAnswer): void {
+  answered({ call, outcome, refusal }: CancelAnswer): void {
     const waiting = this.calls.get(call);
     this.calls.delete(call);
     if (outcome !== CancelOutcome.UNSPECIFIED) waiting?.resolve(cancellationOf(outcome));
+    else if (refusal) waiting?.reject(errorOfRefusal(refusal));
     else waiting?.reject(new HubError('internal', 'the broker could not cancel the task; its log says why'));
   }
 

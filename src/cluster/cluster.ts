@@ -88,6 +88,11 @@ export interface Cluster {
   release(shard: number): void;
   /** Whether this broker wants to be emptied, from now on. */
   drain(draining: boolean): void;
+  /**
+   * Assigns the shard to that broker, until somebody assigns it otherwise; it moves when that broker has read its
+   * log. `done` is called once: with an error if it could not be assigned.
+   */
+  move(shard: number, broker: string, done: (error: HubError | undefined) => void): void;
   /** Begins: `joined` is called when the members and the assignment are known. */
   start(listener: ClusterListener, joined: (error: HubError | undefined) => void): void;
   /** Leaves: the others need not wait until they miss it. */

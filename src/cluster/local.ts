@@ -1,5 +1,6 @@
 import type { Epoch } from '../core/shard-state.ts';
 import type { Clock } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
 import type { Assigned, Claim, Cluster, ClusterListener, Member } from './cluster.ts';
 
 /** A cluster of one, with nobody to talk to: this broker owns every shard, always. */
@@ -49,6 +50,10 @@ export class LocalCluster implements Cluster {
   }
 
   drain(): void {}
+
+  move(_shard: number, _broker: string, done: (error: HubError) => void): void {
+    done(new HubError('precondition', 'this broker is on its own: its shards can not be moved'));
+  }
 
   start(listener: ClusterListener, joined: (error: undefined) => void): void {
     joined(undefined);

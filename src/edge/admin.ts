@@ -1,7 +1,9 @@
 import { create } from '@bufbuild/protobuf';
-import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Owner } from '../broker/owner.ts';
+import type { Done } from '../broker/question.ts';
+import { questionOf } from '../broker/question.ts';
+import type { BrokerAnswer, BrokersQuestion, ShardQuestion } from '../broker/router.ts';
 import type { Seat } from '../broker/seat.ts';
 import type { EdgeSession } from '../broker/sessions.ts';
 import { purge, replay } from '../broker/sweeps.ts';
@@ -9,42 +11,55 @@ import { NONE } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { RecentLatencies } from '../obs/recent.ts';
 import type { Clock } from '../std/clock.ts';
-import { toHubError } from '../std/errors.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import type {
-  Admin,
-  AgentViewSchema,
   DrainRequest,
   DrainResponse,
   ListAgentsRequest,
   ListAgentsResponse,
   ListMailboxesRequest,
   ListMailboxesResponse,
-  MailboxViewSchema,
-  ShardViewSchema,
+  ListShardsRequest,
+  ListShardsResponse,
+  MoveShardRequest,
+  MoveShardResponse,
+  PurgeMailboxRequest,
+  PurgeMailboxResponse,
+  ReplayDeadLettersRequest,
+  ReplayDeadLettersResponse,
+  ShardView,
+  StatsRequest,
   StatsResponse,
 } from '../wire/gen/agenthub/v1/admin_pb.ts';
 import {
+  Admin,
+  AgentViewSchema,
   DrainResponseSchema,
   ListAgentsResponseSchema,
   ListMailboxesResponseSchema,
+  ListShardsRequestSchema,
   ListShardsResponseSchema,
+  MailboxViewSchema,
+  MoveShardResponseSchema,
   PurgeMailboxResponseSchema,
   ReplayDeadLettersResponseSchema,
+  ShardViewSchema,
   StatsResponseSchema,
 } from '../wire/gen/agenthub/v1/admin_pb.ts';
+import type { AgentView, MailboxView } from '../wire/gen/agenthub/v1/admin_pb.ts';
 import type { Implementation } from '../wire/service.ts';
 import type { Door } from './calls.ts';
-import { unary } from './calls.ts';
+import { promised, unary } from './calls.ts';
+import { mergedPage, Page } from './page.ts';
 import { durabilityOf } from './session.ts';
-import { Page } from './page.ts';
+import { mergedStats } from './stats.ts';
 import type { BrokerStatus } from './status.ts';
 
 /** Mailboxes that one turn looks at, before others have theirs. */
 const SLICE = 20_000;
 
-type MailboxView = MessageInitShape<typeof MailboxViewSchema>;
-type AgentView = MessageInitShape<typeof AgentViewSchema>;
-type ShardView = MessageInitShape<typeof ShardViewSchema>;
+/** A broker that does not answer within this time is left out of what is shown of all, in milliseconds. */
+const TIMEOUT_MS = 2000;
 
 /** What an {@link AdminEdge} is made of. */
 export interface AdminOptions {
@@ -59,67 +74,153 @@ export interface AdminOptions {
 /** The service `agenthub.v1.Admin`: what operators see and do. */
 export class AdminEdge {
   private readonly options: AdminOptions;
+  private readonly mailboxes: ShardQuestion<ListMailboxesRequest, ListMailboxesResponse>;
+  private readonly replays: ShardQuestion<ReplayDeadLettersRequest, ReplayDeadLettersResponse>;
+  private readonly purges: ShardQuestion<PurgeMailboxRequest, PurgeMailboxResponse>;
+  private readonly agents: BrokersQuestion<ListAgentsRequest, ListAgentsResponse>;
+  private readonly shards: BrokersQuestion<ListShardsRequest, ListShardsResponse>;
+  private readonly figures: BrokersQuestion<StatsRequest, StatsResponse>;
 
   constructor(options: AdminOptions) {
+    const { broker, clock } = options;
+    const { router } = broker;
+    const { method } = Admin;
     this.options = options;
+    this.mailboxes = router.aboutShards(questionOf(method.listMailboxes), true, (request, shards, done) =>
+      this.mailboxesHere(request, shards, done),
+    );
+    this.replays = router.aboutShards(questionOf(method.replayDeadLetters), false, (request, _shards, done) =>
+      replay(broker, clock, request, (replayed) =>
+        done(undefined, create(ReplayDeadLettersResponseSchema, { replayed: BigInt(replayed) })),
+      ),
+    );
+    this.purges = router.aboutShards(questionOf(method.purgeMailbox), false, (request, _shards, done) =>
+      purge(broker, clock, request, (purged) =>
+        done(undefined, create(PurgeMailboxResponseSchema, { purged: BigInt(purged) })),
+      ),
+    );
+    this.agents = router.toBrokers(questionOf(method.listAgents), (request, done) =>
+      done(undefined, this.agentsHere(request)),
+    );
+    this.shards = router.toBrokers(questionOf(method.listShards), (_request, done) =>
+      done(undefined, create(ListShardsResponseSchema, { shards: this.shardsHere() })),
+    );
+    this.figures = router.toBrokers(questionOf(method.stats), (_request, done) =>
+      done(undefined, this.statsHere()),
+    );
   }
 
   /** The handlers. */
   implementation(): Implementation<typeof Admin> {
-    const { door, broker, clock } = this.options;
+    const { door, broker } = this.options;
     const admit = door.admitAdmin.bind(door);
     return {
-      listMailboxes: unary(admit, (request) => this.mailboxes(request)),
-      listAgents: unary(admit, (request) => this.agents(request)),
-      replayDeadLetters: unary(admit, async (request) => {
-        const replayed = await counted((done) => replay(broker, clock, request, done));
-        return create(ReplayDeadLettersResponseSchema, { replayed });
-      }),
-      purgeMailbox: unary(admit, async (request) => {
-        const purged = await counted((done) => purge(broker, clock, request, done));
-        return create(PurgeMailboxResponseSchema, { purged });
-      }),
-      listShards: unary(admit, () => create(ListShardsResponseSchema, { shards: this.shards() })),
+      listMailboxes: unary(admit, (request) => this.listMailboxes(request)),
+      listAgents: unary(admit, (request) => this.listAgents(request)),
+      replayDeadLetters: unary(admit, (request) =>
+        promised((done) => this.replays.ofShard(broker.shardOf(request.mailbox), request, done)),
+      ),
+      purgeMailbox: unary(admit, (request) =>
+        promised((done) => this.purges.ofShard(broker.shardOf(request.mailbox), request, done)),
+      ),
+      listShards: unary(admit, () => this.listShards()),
+      moveShard: unary(admit, (request) => this.moveShard(request)),
       drain: unary(admit, (request) => this.drain(request)),
-      stats: unary(admit, () => this.stats()),
+      stats: unary(admit, (request) => this.stats(request)),
     };
   }
 
-  private async mailboxes(request: ListMailboxesRequest): Promise<ListMailboxesResponse> {
-    const { broker, clock } = this.options;
-    const page = new Page<MailboxView>(request);
-    const now = clock.now();
-    let left = SLICE;
-    for (const owner of broker.owners) {
-      for (const [name] of owner.state.mailboxes.entries()) {
-        if (name.startsWith(request.prefix)) page.offer(name, () => mailboxView(owner, name, now));
-        if (--left > 0) continue;
-        left = SLICE;
-        await new Promise<void>((resolve) => clock.soon(resolve));
-      }
-    }
-    const { items: mailboxes, nextPageToken } = page.finish();
+  private async listMailboxes(request: ListMailboxesRequest): Promise<ListMailboxesResponse> {
+    const answers = await promised<readonly ListMailboxesResponse[]>((done) =>
+      this.mailboxes.ofAll(request, done),
+    );
+    const pages = answers.map(({ mailboxes: items, nextPageToken }) => ({ items, nextPageToken }));
+    const { items: mailboxes, nextPageToken } = mergedPage(pages, ({ mailbox }) => mailbox, request);
     return create(ListMailboxesResponseSchema, { mailboxes, nextPageToken });
   }
 
-  private agents(request: ListAgentsRequest): ListAgentsResponse {
+  private mailboxesHere(
+    request: ListMailboxesRequest,
+    shards: readonly number[],
+    done: Done<ListMailboxesResponse>,
+  ): void {
+    const { broker, clock } = this.options;
+    const page = new Page<MailboxView>(request);
+    const now = clock.now();
+    const all = mailboxesOf(shards.map((shard) => broker.shards.owner(shard)!));
+    const step = (): void => {
+      for (let left = SLICE; left > 0; left--) {
+        const next = all.next();
+        if (next.done) {
+          const { items: mailboxes, nextPageToken } = page.finish();
+          return done(undefined, create(ListMailboxesResponseSchema, { mailboxes, nextPageToken }));
+        }
+        const [owner, name] = next.value;
+        if (name.startsWith(request.prefix)) page.offer(name, () => mailboxView(owner, name, now));
+      }
+      clock.soon(step);
+    };
+    step();
+  }
+
+  private async listAgents(request: ListAgentsRequest): Promise<ListAgentsResponse> {
+    const answers = await polled(this.agents, request);
+    const pages = answers.map(({ response, error }) => {
+      if (!response) throw error!;
+      return { items: response.agents, nextPageToken: response.nextPageToken };
+    });
+    const { items: agents, nextPageToken } = mergedPage(pages, agentKey, request);
+    return create(ListAgentsResponseSchema, { agents, nextPageToken });
+  }
+
+  private agentsHere(request: ListAgentsRequest): ListAgentsResponse {
     const page = new Page<AgentView>(request);
     for (const session of this.options.broker.sessions.values()) {
       for (const seat of session.seats()) {
-        const { agent, number } = seat.spec;
+        const { agent, number: attachment } = seat.spec;
         if (!agent.startsWith(request.prefix)) continue;
-        page.offer(`${agent}\n${session.session}\n${number}`, () => agentView(session, seat));
+        page.offer(agentKey({ agent, sessionId: session.session, attachment }), () =>
+          agentView(session, seat),
+        );
       }
     }
     const { items: agents, nextPageToken } = page.finish();
     return create(ListAgentsResponseSchema, { agents, nextPageToken });
   }
 
-  private shards(): ShardView[] {
+  /** Every shard, whether somebody serves it or not; of one that is moving, what its last owner says. */
+  private async listShards(): Promise<ListShardsResponse> {
+    const { broker } = this.options;
+    const answers = await polled(this.shards, create(ListShardsRequestSchema));
+    const said = answers.flatMap(({ response }) => response?.shards ?? []);
+    const shards = Array.from({ length: broker.shards.count }, (_, shard) => {
+      const views = said.filter((view) => view.shard === shard).sort((a, b) => Number(b.epoch - a.epoch));
+      return views[0] ?? this.unserved(shard);
+    });
+    for (const view of shards) view.assigned = broker.cluster.assigned(view.shard)?.broker ?? '';
+    return create(ListShardsResponseSchema, { shards });
+  }
+
+  /** What is known of a shard that no broker speaks for. */
+  private unserved(shard: number): ShardView {
+    const { broker } = this.options;
+    const claim = broker.cluster.claim(shard);
+    const { first, last, bytes } = broker.log.extent(shard);
+    return create(ShardViewSchema, {
+      shard,
+      owner: claim?.broker ?? '',
+      epoch: BigInt(claim?.epoch.counter ?? 0),
+      firstSequence: BigInt(first),
+      lastSequence: BigInt(last),
+      bytes: BigInt(bytes),
+    });
+  }
+
+  private shardsHere(): ShardView[] {
     const { broker, status } = this.options;
     return broker.owners.map(({ shard, state }) => {
       const { first, last, bytes } = broker.log.extent(shard);
-      return {
+      return create(ShardViewSchema, {
         shard,
         owner: broker.id,
         epoch: BigInt(state.epoch.counter),
@@ -131,8 +232,28 @@ export class AdminEdge {
         mailboxes: BigInt(state.mailboxes.size),
         tasksPerSecond: status.shardRate(shard),
         outbox: BigInt(state.outbox.size),
-      };
+        assigned: broker.cluster.assigned(shard)?.broker ?? '',
+      });
     });
+  }
+
+  private async moveShard({ shard, broker: name }: MoveShardRequest): Promise<MoveShardResponse> {
+    const { cluster, shards } = this.options.broker;
+    if (shard >= shards.count) {
+      throw new HubError('invalid', `shard must be less than ${shards.count}`, { field: 'shard' });
+    }
+    if (name === '') throw new HubError('invalid', 'broker must not be empty', { field: 'broker' });
+    const ids = cluster.members().map(({ id }) => id);
+    const named = ids.includes(name) ? [name] : ids.filter((id) => id.startsWith(name));
+    const [broker] = named;
+    if (broker === undefined || named.length > 1) {
+      const which = broker === undefined ? 'there is no broker' : 'several brokers have ids that begin with';
+      throw new HubError('not_found', `${which} ${name}; there are ${ids.join(', ')}`, { field: 'broker' });
+    }
+    await promised<undefined>((done) =>
+      cluster.move(shard, broker, (error) => (error ? done(error, undefined) : done(undefined, undefined))),
+    );
+    return create(MoveShardResponseSchema, { broker });
   }
 
   /** Nobody else is there to take shards over: they are not waited for. */
@@ -149,11 +270,21 @@ export class AdminEdge {
     });
   }
 
-  private stats(): StatsResponse {
+  private async stats(request: StatsRequest): Promise<StatsResponse> {
+    const here = this.statsHere();
+    if (!request.cluster) return here;
+    const answers = await polled(this.figures, request);
+    return mergedStats(
+      here,
+      answers.flatMap(({ broker, response }) => (response && broker !== here.broker ? [response] : [])),
+    );
+  }
+
+  private statsHere(): StatsResponse {
     const { broker, metrics, status, latencies, clock } = this.options;
     const capacity = status.capacity();
     const tasks = status.tasks();
-    const shards = this.shards();
+    const shards = this.shardsHere();
     const types = [...metrics.taskTypes.entries()].map(([, figures]) => figures);
     const sum = (values: readonly number[]): bigint =>
       BigInt(values.reduce((total, value) => total + value, 0));
@@ -181,11 +312,12 @@ export class AdminEdge {
       memoryBytes: BigInt(capacity.memory),
       cpu: capacity.cpu,
       eventLoopUtilization: capacity.eventLoopUtilization,
-      logBytes: shards.reduce((total, { bytes = 0n }) => total + bytes, 0n),
+      logBytes: shards.reduce((total, { bytes }) => total + bytes, 0n),
       load: capacity.loadScore,
       durability: durabilityOf(broker.log.durability),
       draining: capacity.draining,
       shards,
+      brokers: 1,
     });
   }
 }
@@ -194,12 +326,12 @@ function mailboxView(owner: Owner, mailbox: string, now: number): MailboxView {
   const { shard, state, ready, subscriptions } = owner;
   const { mailboxes, tasks } = state;
   const id = mailboxes.find(mailbox);
-  if (id < 0) return { mailbox, shard };
+  if (id < 0) return create(MailboxViewSchema, { mailbox, shard });
   const workers = subscriptions.workers(id);
   const next = ready.peek(id);
   const queued = mailboxes.queued[id]!;
   const delayed = mailbox.startsWith('dead:') ? 0 : Math.max(0, queued - ready.count(id));
-  return {
+  return create(MailboxViewSchema, {
     mailbox,
     shard,
     queued: BigInt(queued),
@@ -210,12 +342,12 @@ function mailboxView(owner: Owner, mailbox: string, now: number): MailboxView {
     listeners: subscriptions.listeners(id).length,
     credit: workers.reduce((sum, { window, inFlight }) => sum + Math.max(0, window - inFlight), 0),
     oldestMs: next === NONE ? 0n : BigInt(Math.max(0, Math.floor(now - tasks.accepted[next]!))),
-  };
+  });
 }
 
 function agentView(session: EdgeSession, seat: Seat): AgentView {
   const { spec, mailbox, consumers, relayed } = seat;
-  return {
+  return create(AgentViewSchema, {
     agent: spec.agent,
     sessionId: session.session,
     client: session.client,
@@ -228,16 +360,34 @@ function agentView(session: EdgeSession, seat: Seat): AgentView {
     peer: session.peer,
     connected: session.connected,
     attachedAtMs: BigInt(Math.floor(spec.attachedAt)),
-  };
+    attachment: spec.number,
+  });
 }
 
-/** The count that `act` ends with. */
-function counted(act: (done: (count: number) => void) => void): Promise<bigint> {
+/** Answers of all live brokers. */
+function polled<Request, Response>(
+  question: BrokersQuestion<Request, Response>,
+  request: Request,
+): Promise<readonly BrokerAnswer<Response>[]> {
   return new Promise((resolve, reject) => {
     try {
-      act((count) => resolve(BigInt(count)));
+      question.ofEach(request, TIMEOUT_MS, resolve);
     } catch (error) {
       reject(toHubError(error));
     }
   });
+}
+
+function* mailboxesOf(
+  owners: readonly Owner[],
+): Generator<readonly [owner: Owner, mailbox: string], undefined> {
+  for (const owner of owners) for (const [name] of owner.state.mailboxes.entries()) yield [owner, name];
+}
+
+function agentKey({
+  agent,
+  sessionId,
+  attachment,
+}: Pick<AgentView, 'agent' | 'sessionId' | 'attachment'>): string {
+  return `${agent}\n${sessionId}\n${attachment}`;
 }

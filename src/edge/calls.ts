@@ -1,4 +1,6 @@
 import type { sendUnaryData, ServerUnaryCall, Metadata } from '@grpc/grpc-js';
+import type { Done } from '../broker/question.ts';
+import { toHubError } from '../std/errors.ts';
 import { received } from '../wire/service.ts';
 import { statusOf } from '../wire/status.ts';
 import type { Lock, Principal } from './auth.ts';
@@ -71,4 +73,15 @@ export function unary<Request, Response>(
       (error: unknown) => callback(statusOf(error)),
     );
   };
+}
+
+/** What `act` ends with, which may also throw. */
+export function promised<T>(act: (done: Done<T>) => void): Promise<T> {
+  return new Promise((resolve, reject) => {
+    try {
+      act((error, value) => (error ? reject(error) : resolve(value)));
+    } catch (error) {
+      reject(toHubError(error));
+    }
+  });
 }

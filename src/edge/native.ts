@@ -1,46 +1,46 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { create, toBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
+import type { Done } from '../broker/question.ts';
+import { questionOf } from '../broker/question.ts';
+import type { ShardQuestion } from '../broker/router.ts';
 import type { Found } from '../broker/tasks.ts';
-import type { Owner } from '../broker/owner.ts';
-import {
-  cancelFound,
-  findTask,
-  scanTasks,
-  searchTask,
-  stateOf,
-  viewSlot,
-  viewTask,
-} from '../broker/tasks.ts';
+import { checkTaskId, findTask, searchTask, viewTask } from '../broker/tasks.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox } from '../core/shard.ts';
-import { Kind } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
-import { HubError, toHubError } from '../std/errors.ts';
+import { HubError } from '../std/errors.ts';
 import { asBuffer } from '../wire/bytes.ts';
 import { Ranges } from '../wire/client-frame.ts';
-import type { Broker as BrokerService, BrokerView, TaskState } from '../wire/gen/agenthub/v1/broker_pb.ts';
+import type {
+  CancelTaskRequest,
+  CancelTaskResponse,
+  DescribeClusterResponse,
+  GetTaskRequest,
+  GetTaskResponse,
+  LocateResponse,
+} from '../wire/gen/agenthub/v1/broker_pb.ts';
 import {
-  BrokerViewSchema,
+  Broker as BrokerService,
   CancelTaskResponseSchema,
   DescribeClusterResponseSchema,
+  GetTaskRequestSchema,
   GetTaskResponseSchema,
-  ListTasksResponseSchema,
   LocateResponseSchema,
   PublishResponseSchema,
-  TaskStateSchema,
 } from '../wire/gen/agenthub/v1/broker_pb.ts';
-import type { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
-import { AssignedIdSchema, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { AssignedIdSchema, CancelOutcome, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { AssignedId, Recipients } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { Scanner } from '../wire/scanner.ts';
 import type { Implementation } from '../wire/service.ts';
 import { refusalOf, statusOf } from '../wire/status.ts';
 import type { Door } from './calls.ts';
-import { unary } from './calls.ts';
-import { pageSize } from './page.ts';
+import { promised, unary } from './calls.ts';
+import { MemberViews } from './members.ts';
 import { durabilityOf } from './session.ts';
 import type { SessionsDoor } from './sessions-door.ts';
+import type { BrokerFacts } from './status.ts';
+import { TaskList } from './task-list.ts';
 
 /** While more bytes than this wait for the log, sessions are not read. */
 const CONGESTED_BYTES = 32 * 1024 * 1024;
@@ -52,16 +52,29 @@ export interface NativeOptions {
   readonly clock: Clock;
   readonly door: Door;
   readonly sessions: SessionsDoor;
+  /** Where the log is kept: `memory`, `file` or `jetstream`. */
+  readonly log: string;
   /** What this broker says of itself. */
-  readonly describe: () => Omit<BrokerView, '$typeName' | '$unknown'>;
+  readonly describe: () => BrokerFacts;
 }
 
 /** The service `agenthub.v1.Broker`. */
 export class NativeEdge {
   private readonly options: NativeOptions;
+  private readonly tasks: TaskList;
+  private readonly members: MemberViews;
+  private readonly question: ShardQuestion<GetTaskRequest, GetTaskResponse>;
 
   constructor(options: NativeOptions) {
+    const { broker, clock, describe } = options;
     this.options = options;
+    this.tasks = new TaskList(broker, clock);
+    this.members = new MemberViews(broker, describe);
+    this.question = broker.router.aboutShards(
+      questionOf(BrokerService.method.getTask),
+      true,
+      (request, shards, done) => this.findHere(request, shards, done),
+    );
   }
 
   /** The handlers; `connect` and `publish` work on bytes. */
@@ -70,43 +83,11 @@ export class NativeEdge {
     return {
       connect: (call) => this.connect(call),
       publish: unary(admit, (request: Buffer) => this.publish(request)),
-      getTask: unary(admit, async ({ taskId, mailbox, includeTask }) => {
-        const { broker, clock } = this.options;
-        const found = await this.find(mailbox, taskId);
-        if (!found)
-          throw new HubError(
-            'not_found',
-            `there is no task ${taskId}${mailbox === '' ? '' : ` in ${mailbox}`}`,
-          );
-        return create(GetTaskResponseSchema, {
-          task: viewTask(broker, found, taskId, mailbox, clock.now(), includeTask),
-        });
-      }),
-      cancelTask: unary(admit, async ({ taskId, mailbox, reason }) => {
-        const found = await this.find(mailbox, taskId);
-        const outcome = await new Promise<CancelOutcome>((resolve) => cancelFound(found, reason, resolve));
-        return create(CancelTaskResponseSchema, { outcome });
-      }),
-      listTasks: unary(admit, (request) => this.list(request)),
-      locate: unary(admit, ({ mailbox }) => {
-        checkMailbox(mailbox, 'mailbox');
-        const { broker } = this.options;
-        return create(LocateResponseSchema, {
-          pool: 'default',
-          shard: broker.shardOf(mailbox),
-          broker: broker.id,
-        });
-      }),
-      describeCluster: unary(admit, () => {
-        const { broker, describe } = this.options;
-        return create(DescribeClusterResponseSchema, {
-          log: broker.log.durability === 'memory' ? 'memory' : 'file',
-          durability: durabilityOf(broker.log.durability),
-          shards: broker.shards.count,
-          brokers: [create(BrokerViewSchema, describe())],
-          broker: broker.id,
-        });
-      }),
+      getTask: unary(admit, (request) => this.get(request)),
+      cancelTask: unary(admit, (request) => this.cancel(request)),
+      listTasks: unary(admit, (request) => promised((done) => this.tasks.list(request, done))),
+      locate: unary(admit, ({ mailbox }) => this.locate(mailbox)),
+      describeCluster: unary(admit, () => this.describe()),
     };
   }
 
@@ -187,81 +168,84 @@ export class NativeEdge {
     });
   }
 
-  private find(mailbox: string, id: string): Promise<Found | undefined> {
-    const { broker, clock } = this.options;
-    return new Promise((resolve, reject) => {
-      try {
-        if (mailbox === '') searchTask(broker, clock, id, resolve);
-        else resolve(findTask(broker, mailbox, id));
-      } catch (error) {
-        reject(toHubError(error));
-      }
-    });
+  private async get(request: GetTaskRequest): Promise<GetTaskResponse> {
+    const { taskId, mailbox } = request;
+    const response = await this.find(request);
+    if (response.task) return response;
+    throw new HubError('not_found', `there is no task ${taskId}${mailbox === '' ? '' : ` in ${mailbox}`}`);
   }
 
-  private async list(request: {
-    mailbox: string;
-    states: TaskState[];
-    type: string;
-    requester: string;
-    pageSize: number;
-    pageToken: string;
-    includeTask: boolean;
-  }): Promise<ReturnType<typeof create<typeof ListTasksResponseSchema>>> {
-    const { broker, clock } = this.options;
-    const size = pageSize(request.pageSize);
-    const after = parseToken(request.pageToken);
-    const now = clock.now();
-    const states = new Set(request.states);
-    for (const state of states) {
-      if (TaskStateSchema.value[state]) continue;
-      throw new HubError('invalid', `states has the unknown state ${state}`, { field: 'states' });
+  private async cancel({ taskId, mailbox, reason }: CancelTaskRequest): Promise<CancelTaskResponse> {
+    const { broker } = this.options;
+    let at = mailbox;
+    if (at === '') {
+      const { task } = await this.find(create(GetTaskRequestSchema, { taskId }));
+      if (!task) return create(CancelTaskResponseSchema, { outcome: CancelOutcome.NOT_FOUND });
+      at = task.mailbox;
     }
-    const found: { shard: number; order: number; slot: number; tag: number }[] = [];
-    const shorten = (): void => {
-      found.sort((a, b) => a.shard - b.shard || a.order - b.order);
-      found.length = Math.min(found.length, size + 1);
-    };
-    const wanted = (owner: Owner, slot: number): boolean => {
-      const { tasks, mailboxes, types } = owner.state;
-      const order = tasks.order[slot]!;
-      if (tasks.kind[slot] === Kind.broadcast) return false;
-      if (owner.shard < after.shard || (owner.shard === after.shard && order <= after.order)) return false;
-      if (request.mailbox !== '' && mailboxes.name(tasks.mailbox[slot]!) !== request.mailbox) return false;
-      if (request.type !== '' && types.text(tasks.type[slot]!) !== request.type) return false;
-      if (states.size > 0 && !states.has(stateOf(owner, slot, now))) return false;
-      return request.requester === '' || owner.endings.facts(slot).requester === request.requester;
-    };
-    await new Promise<void>((resolve) => {
-      const visit = (owner: Owner, slot: number): boolean => {
-        if (!wanted(owner, slot)) return true;
-        const { tasks } = owner.state;
-        found.push({ shard: owner.shard, order: tasks.order[slot]!, slot, tag: tasks.tag[slot]! });
-        if (found.length > 4 * (size + 1)) shorten();
-        return true;
-      };
-      scanTasks(broker, clock, visit, resolve);
-    });
-    shorten();
-    const page = found.slice(0, size);
-    const last = found.length > size ? page.at(-1) : undefined;
-    const live = page.filter(
-      ({ shard, order, slot, tag }) => broker.shards.owner(shard)?.state.find(order, tag) === slot,
-    );
-    return create(ListTasksResponseSchema, {
-      tasks: live.map(({ shard, slot }) =>
-        viewSlot(broker, broker.shards.owner(shard)!, slot, now, request.includeTask),
+    const outcome = await promised<CancelOutcome>((done) => broker.cancel(at, taskId, reason, done));
+    return create(CancelTaskResponseSchema, { outcome });
+  }
+
+  /** Without a task: nobody knows it. */
+  private find(request: GetTaskRequest): Promise<GetTaskResponse> {
+    const { broker } = this.options;
+    const { taskId, mailbox } = request;
+    checkTaskId(taskId);
+    if (mailbox !== '') {
+      checkMailbox(mailbox, 'mailbox');
+      return promised((done) => this.question.ofShard(broker.shardOf(mailbox), request, done));
+    }
+    const found = ({ task }: GetTaskResponse): boolean => task !== undefined;
+    return promised((done) =>
+      this.question.ofAll(
+        request,
+        (error, responses) => {
+          if (error) done(error, undefined);
+          else done(undefined, responses.find(found) ?? create(GetTaskResponseSchema));
+        },
+        found,
       ),
-      nextPageToken: last ? `${last.shard}.${last.order}` : '',
+    );
+  }
+
+  private findHere(request: GetTaskRequest, shards: readonly number[], done: Done<GetTaskResponse>): void {
+    const { broker, clock } = this.options;
+    const { taskId, mailbox, includeTask } = request;
+    const answer = (found: Found | undefined): void => {
+      const task = found && viewTask(broker, found, taskId, mailbox, clock.now(), includeTask);
+      done(undefined, create(GetTaskResponseSchema, task ? { task } : {}));
+    };
+    if (mailbox !== '') return answer(findTask(broker, mailbox, taskId));
+    const owners = shards.map((shard) => broker.shards.owner(shard)!);
+    searchTask({ owners }, clock, taskId, answer);
+  }
+
+  private locate(mailbox: string): LocateResponse {
+    checkMailbox(mailbox, 'mailbox');
+    const { broker } = this.options;
+    const { cluster } = broker;
+    const shard = broker.shardOf(mailbox);
+    const owner = broker.shards.owner(shard) ? broker.id : cluster.claim(shard)?.broker;
+    if (owner === undefined) {
+      throw new HubError('unavailable', `shard ${shard} is not served by any broker just now; try again`, {
+        retryAfterMs: 500,
+      });
+    }
+    const address = cluster.members().find(({ id }) => id === owner)?.address ?? '';
+    return create(LocateResponseSchema, { pool: 'default', shard, broker: owner, address });
+  }
+
+  private async describe(): Promise<DescribeClusterResponse> {
+    const { broker, log } = this.options;
+    return create(DescribeClusterResponseSchema, {
+      log,
+      durability: durabilityOf(broker.log.durability),
+      shards: broker.shards.count,
+      brokers: await this.members.views(),
+      broker: broker.id,
     });
   }
-}
-
-function parseToken(token: string): { shard: number; order: number } {
-  if (token === '') return { shard: -1, order: 0 };
-  const match = /^(\d{1,4})\.(\d{1,16})$/.exec(token);
-  if (!match) throw new HubError('invalid', 'page_token is not one of this broker', { field: 'page_token' });
-  return { shard: Number(match[1]), order: Number(match[2]) };
 }
 
 function readPublish(request: Buffer): { tasks: Ranges; durability: number } {

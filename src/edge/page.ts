@@ -48,6 +48,23 @@ export class Page<T> {
   }
 }
 
+/**
+ * One page out of those that several brokers gave to the same request, whose things are in the order of their keys
+ * and all different.
+ */
+export function mergedPage<T>(
+  pages: readonly { readonly items: readonly T[]; readonly nextPageToken: string }[],
+  keyOf: (item: T) => string,
+  request: { readonly pageSize: number },
+): { readonly items: T[]; readonly nextPageToken: string } {
+  const keyed = pages.flatMap(({ items }) => items.map((item) => ({ key: keyOf(item), item })));
+  keyed.sort((a, b) => (a.key < b.key ? -1 : 1));
+  const page = keyed.slice(0, pageSize(request.pageSize));
+  const last = page.at(-1);
+  const more = keyed.length > page.length || pages.some(({ nextPageToken }) => nextPageToken !== '');
+  return { items: page.map(({ item }) => item), nextPageToken: last && more ? tokenOf(last.key) : '' };
+}
+
 function tokenOf(key: string): string {
   return Buffer.from(key).toString('base64url');
 }

@@ -28,17 +28,11 @@ import type {
   Window,
 } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Durability } from '../wire/gen/agenthub/v1/session_pb.ts';
-import {
-  AssignedIdSchema,
-  CancelOutcome,
-  RecipientsSchema,
-  SettlementSchema,
-} from '../wire/gen/agenthub/v1/session_pb.ts';
+import { AssignedIdSchema, RecipientsSchema, SettlementSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
 import { refusalOf } from '../wire/status.ts';
-import { cancelTask } from '../broker/tasks.ts';
 import { Attachments } from './attachments.ts';
 import { InFlight } from './in-flight.ts';
 
@@ -421,15 +415,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   cancel(call: CancelCall): void {
-    const answer = (outcome: CancelOutcome): void => {
-      this.out.control({ cancel: [{ call: call.call, outcome }] });
+    this.broker.cancel(call.mailbox, call.taskId, call.reason, (error, outcome) => {
+      const answer = error ? { refusal: refusalOf(0, error) } : { outcome };
+      this.out.control({ cancel: [{ call: call.call, ...answer }] });
       this.schedule();
-    };
-    try {
-      cancelTask(this.broker, call.mailbox, call.taskId, call.reason, answer);
-    } catch {
-      answer(CancelOutcome.UNSPECIFIED);
-    }
+    });
   }
 
   window({ attachment, window }: Window): void {

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agenthub/v1/admin.proto.
  */
 export const file_agenthub_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdhZ2VudGh1Yi92MS9hZG1pbi5wcm90bxILYWdlbnRodWIudjEitQEKC01haWxib3hWaWV3Eg8KB21haWxib3gYASABKAkSDQoFc2hhcmQYAiABKA0SDgoGcXVldWVkGAMgASgEEg8KB2RlbGF5ZWQYBCABKAQSDwoHcnVubmluZxgFIAEoBBINCgVieXRlcxgGIAEoBBIPCgd3b3JrZXJzGAcgASgNEhEKCWxpc3RlbmVycxgIIAEoDRIOCgZjcmVkaXQYCSABKA0SEQoJb2xkZXN0X21zGAogASgEIk0KFExpc3RNYWlsYm94ZXNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJdChVMaXN0TWFpbGJveGVzUmVzcG9uc2USKwoJbWFpbGJveGVzGAEgAygLMhguYWdlbnRodWIudjEuTWFpbGJveFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIswBCglBZ2VudFZpZXcSDQoFYWdlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZjbGllbnQYAyABKAkSDwoHbWFpbGJveBgEIAEoCRIQCghsaXN0ZW5lchgFIAEoCBIOCgZ3aW5kb3cYBiABKA0SEQoJaW5fZmxpZ2h0GAcgASgNEg0KBXR5cGVzGAggAygJEgwKBHBlZXIYCSABKAkSEQoJY29ubmVjdGVkGAogASgIEhYKDmF0dGFjaGVkX2F0X21zGAsgASgDIkoKEUxpc3RBZ2VudHNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJVChJMaXN0QWdlbnRzUmVzcG9uc2USJgoGYWdlbnRzGAEgAygLMhYuYWdlbnRodWIudjEuQWdlbnRWaWV3EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI9ChhSZXBsYXlEZWFkTGV0dGVyc1JlcXVlc3QSDwoHbWFpbGJveBgBIAEoCRIQCgh0YXNrX2lkcxgCIAMoCSItChlSZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEhAKCHJlcGxheWVkGAEgASgEIjgKE1B1cmdlTWFpbGJveFJlcXVlc3QSDwoHbWFpbGJveBgBIAEoCRIQCgh0YXNrX2lkcxgCIAMoCSImChRQdXJnZU1haWxib3hSZXNwb25zZRIOCgZwdXJnZWQYASABKAQizwEKCVNoYXJkVmlldxINCgVzaGFyZBgBIAEoDRINCgVvd25lchgCIAEoCRINCgVlcG9jaBgDIAEoBBIWCg5maXJzdF9zZXF1ZW5jZRgEIAEoBBIVCg1sYXN0X3NlcXVlbmNlGAUgASgEEgsKA2xhZxgGIAEoBBINCgVieXRlcxgHIAEoBBINCgV0YXNrcxgIIAEoBBIRCgltYWlsYm94ZXMYCSABKAQSGAoQdGFza3NfcGVyX3NlY29uZBgKIAEoARIOCgZvdXRib3gYCyABKAQiEwoRTGlzdFNoYXJkc1JlcXVlc3QiPAoSTGlzdFNoYXJkc1Jlc3BvbnNlEiYKBnNoYXJkcxgBIAMoCzIWLmFnZW50aHViLnYxLlNoYXJkVmlldyIuCgxEcmFpblJlcXVlc3QSDgoGY2FuY2VsGAEgASgIEg4KBnN0YXR1cxgCIAEoCCJ0Cg1EcmFpblJlc3BvbnNlEhAKCGRyYWluaW5nGAEgASgIEhAKCGZpbmlzaGVkGAIgASgIEhMKC3NoYXJkc19sZWZ0GAMgASgNEhUKDXNlc3Npb25zX2xlZnQYBCABKA0SEwoLbGVhc2VzX2xlZnQYBSABKA0iDgoMU3RhdHNSZXF1ZXN0ItAFCg1TdGF0c1Jlc3BvbnNlEg4KBmJyb2tlchgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhYKDnVwdGltZV9zZWNvbmRzGAMgASgBEhgKEHRhc2tzX3Blcl9zZWNvbmQYBCABKAESGgoScmVzdWx0c19wZXJfc2Vjb25kGAUgASgBEhsKE3Byb2dyZXNzX3Blcl9zZWNvbmQYBiABKAESGwoTbWVzc2FnZXNfcGVyX3NlY29uZBgHIAEoARIQCghhY2NlcHRlZBgIIAEoBBIRCgljb21wbGV0ZWQYCSABKAQSDgoGZmFpbGVkGAogASgEEgwKBGRlYWQYCyABKAQSEwoLcmVkZWxpdmVyZWQYDCABKAQSDwoHcmVmdXNlZBgNIAEoBBIlCgdyb3V0aW5nGA4gASgLMhQuYWdlbnRodWIudjEuTGF0ZW5jeRIoCgpwcm9jZXNzaW5nGA8gASgLMhQuYWdlbnRodWIudjEuTGF0ZW5jeRIoCgplbmRfdG9fZW5kGBAgASgLMhQuYWdlbnRodWIudjEuTGF0ZW5jeRIkCgZhcHBlbmQYESABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EhAKCHNlc3Npb25zGBIgASgNEg4KBmFnZW50cxgTIAEoDRIOCgZxdWV1ZWQYFCABKAQSDwoHcnVubmluZxgVIAEoBBIUCgxtZW1vcnlfYnl0ZXMYFiABKAQSCwoDY3B1GBcgASgBEh4KFmV2ZW50X2xvb3BfdXRpbGl6YXRpb24YGCABKAESEQoJbG9nX2J5dGVzGBkgASgEEgwKBGxvYWQYGiABKAESKwoKZHVyYWJpbGl0eRgbIAEoDjIXLmFnZW50aHViLnYxLkR1cmFiaWxpdHkSEAoIZHJhaW5pbmcYHCABKAgSJgoGc2hhcmRzGB0gAygLMhYuYWdlbnRodWIudjEuU2hhcmRWaWV3IkwKB0xhdGVuY3kSCwoDcDUwGAEgASgBEgsKA3A5MBgCIAEoARILCgNwOTkYAyABKAESCwoDbWF4GAQgASgBEg0KBWNvdW50GAUgASgEMrYECgVBZG1pbhJWCg1MaXN0TWFpbGJveGVzEiEuYWdlbnRodWIudjEuTGlzdE1haWxib3hlc1JlcXVlc3QaIi5hZ2VudGh1Yi52MS5MaXN0TWFpbGJveGVzUmVzcG9uc2USTQoKTGlzdEFnZW50cxIeLmFnZW50aHViLnYxLkxpc3RBZ2VudHNSZXF1ZXN0Gh8uYWdlbnRodWIudjEuTGlzdEFnZW50c1Jlc3BvbnNlEmIKEVJlcGxheURlYWRMZXR0ZXJzEiUuYWdlbnRodWIudjEuUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0GiYuYWdlbnRodWIudjEuUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRJTCgxQdXJnZU1haWxib3gSIC5hZ2VudGh1Yi52MS5QdXJnZU1haWxib3hSZXF1ZXN0GiEuYWdlbnRodWIudjEuUHVyZ2VNYWlsYm94UmVzcG9uc2USTQoKTGlzdFNoYXJkcxIeLmFnZW50aHViLnYxLkxpc3RTaGFyZHNSZXF1ZXN0Gh8uYWdlbnRodWIudjEuTGlzdFNoYXJkc1Jlc3BvbnNlEj4KBURyYWluEhkuYWdlbnRodWIudjEuRHJhaW5SZXF1ZXN0GhouYWdlbnRodWIudjEuRHJhaW5SZXNwb25zZRI+CgVTdGF0cxIZLmFnZW50aHViLnYxLlN0YXRzUmVxdWVzdBoaLmFnZW50aHViLnYxLlN0YXRzUmVzcG9uc2ViBnByb3RvMw", [file_agenthub_v1_session]);
+  fileDesc("ChdhZ2VudGh1Yi92MS9hZG1pbi5wcm90bxILYWdlbnRodWIudjEitQEKC01haWxib3hWaWV3Eg8KB21haWxib3gYASABKAkSDQoFc2hhcmQYAiABKA0SDgoGcXVldWVkGAMgASgEEg8KB2RlbGF5ZWQYBCABKAQSDwoHcnVubmluZxgFIAEoBBINCgVieXRlcxgGIAEoBBIPCgd3b3JrZXJzGAcgASgNEhEKCWxpc3RlbmVycxgIIAEoDRIOCgZjcmVkaXQYCSABKA0SEQoJb2xkZXN0X21zGAogASgEIk0KFExpc3RNYWlsYm94ZXNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJdChVMaXN0TWFpbGJveGVzUmVzcG9uc2USKwoJbWFpbGJveGVzGAEgAygLMhguYWdlbnRodWIudjEuTWFpbGJveFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIuABCglBZ2VudFZpZXcSDQoFYWdlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZjbGllbnQYAyABKAkSDwoHbWFpbGJveBgEIAEoCRIQCghsaXN0ZW5lchgFIAEoCBIOCgZ3aW5kb3cYBiABKA0SEQoJaW5fZmxpZ2h0GAcgASgNEg0KBXR5cGVzGAggAygJEgwKBHBlZXIYCSABKAkSEQoJY29ubmVjdGVkGAogASgIEhYKDmF0dGFjaGVkX2F0X21zGAsgASgDEhIKCmF0dGFjaG1lbnQYDCABKA0iSgoRTGlzdEFnZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIlUKEkxpc3RBZ2VudHNSZXNwb25zZRImCgZhZ2VudHMYASADKAsyFi5hZ2VudGh1Yi52MS5BZ2VudFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj0KGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIi0KGVJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USEAoIcmVwbGF5ZWQYASABKAQiOAoTUHVyZ2VNYWlsYm94UmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIiYKFFB1cmdlTWFpbGJveFJlc3BvbnNlEg4KBnB1cmdlZBgBIAEoBCLhAQoJU2hhcmRWaWV3Eg0KBXNoYXJkGAEgASgNEg0KBW93bmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhYKDmZpcnN0X3NlcXVlbmNlGAQgASgEEhUKDWxhc3Rfc2VxdWVuY2UYBSABKAQSCwoDbGFnGAYgASgEEg0KBWJ5dGVzGAcgASgEEg0KBXRhc2tzGAggASgEEhEKCW1haWxib3hlcxgJIAEoBBIYChB0YXNrc19wZXJfc2Vjb25kGAogASgBEg4KBm91dGJveBgLIAEoBBIQCghhc3NpZ25lZBgMIAEoCSITChFMaXN0U2hhcmRzUmVxdWVzdCI8ChJMaXN0U2hhcmRzUmVzcG9uc2USJgoGc2hhcmRzGAEgAygLMhYuYWdlbnRodWIudjEuU2hhcmRWaWV3IjEKEE1vdmVTaGFyZFJlcXVlc3QSDQoFc2hhcmQYASABKA0SDgoGYnJva2VyGAIgASgJIiMKEU1vdmVTaGFyZFJlc3BvbnNlEg4KBmJyb2tlchgBIAEoCSIuCgxEcmFpblJlcXVlc3QSDgoGY2FuY2VsGAEgASgIEg4KBnN0YXR1cxgCIAEoCCJ0Cg1EcmFpblJlc3BvbnNlEhAKCGRyYWluaW5nGAEgASgIEhAKCGZpbmlzaGVkGAIgASgIEhMKC3NoYXJkc19sZWZ0GAMgASgNEhUKDXNlc3Npb25zX2xlZnQYBCABKA0SEwoLbGVhc2VzX2xlZnQYBSABKA0iHwoMU3RhdHNSZXF1ZXN0Eg8KB2NsdXN0ZXIYASABKAgi4QUKDVN0YXRzUmVzcG9uc2USDgoGYnJva2VyGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOdXB0aW1lX3NlY29uZHMYAyABKAESGAoQdGFza3NfcGVyX3NlY29uZBgEIAEoARIaChJyZXN1bHRzX3Blcl9zZWNvbmQYBSABKAESGwoTcHJvZ3Jlc3NfcGVyX3NlY29uZBgGIAEoARIbChNtZXNzYWdlc19wZXJfc2Vjb25kGAcgASgBEhAKCGFjY2VwdGVkGAggASgEEhEKCWNvbXBsZXRlZBgJIAEoBBIOCgZmYWlsZWQYCiABKAQSDAoEZGVhZBgLIAEoBBITCgtyZWRlbGl2ZXJlZBgMIAEoBBIPCgdyZWZ1c2VkGA0gASgEEiUKB3JvdXRpbmcYDiABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EigKCnByb2Nlc3NpbmcYDyABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EigKCmVuZF90b19lbmQYECABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EiQKBmFwcGVuZBgRIAEoCzIULmFnZW50aHViLnYxLkxhdGVuY3kSEAoIc2Vzc2lvbnMYEiABKA0SDgoGYWdlbnRzGBMgASgNEg4KBnF1ZXVlZBgUIAEoBBIPCgdydW5uaW5nGBUgASgEEhQKDG1lbW9yeV9ieXRlcxgWIAEoBBILCgNjcHUYFyABKAESHgoWZXZlbnRfbG9vcF91dGlsaXphdGlvbhgYIAEoARIRCglsb2dfYnl0ZXMYGSABKAQSDAoEbG9hZBgaIAEoARIrCgpkdXJhYmlsaXR5GBsgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eRIQCghkcmFpbmluZxgcIAEoCBImCgZzaGFyZHMYHSADKAsyFi5hZ2VudGh1Yi52MS5TaGFyZFZpZXcSDwoHYnJva2VycxgeIAEoDSJMCgdMYXRlbmN5EgsKA3A1MBgBIAEoARILCgNwOTAYAiABKAESCwoDcDk5GAMgASgBEgsKA21heBgEIAEoARINCgVjb3VudBgFIAEoBDKCBQoFQWRtaW4SVgoNTGlzdE1haWxib3hlcxIhLmFnZW50aHViLnYxLkxpc3RNYWlsYm94ZXNSZXF1ZXN0GiIuYWdlbnRodWIudjEuTGlzdE1haWxib3hlc1Jlc3BvbnNlEk0KCkxpc3RBZ2VudHMSHi5hZ2VudGh1Yi52MS5MaXN0QWdlbnRzUmVxdWVzdBofLmFnZW50aHViLnYxLkxpc3RBZ2VudHNSZXNwb25zZRJiChFSZXBsYXlEZWFkTGV0dGVycxIlLmFnZW50aHViLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBomLmFnZW50aHViLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USUwoMUHVyZ2VNYWlsYm94EiAuYWdlbnRodWIudjEuUHVyZ2VNYWlsYm94UmVxdWVzdBohLmFnZW50aHViLnYxLlB1cmdlTWFpbGJveFJlc3BvbnNlEk0KCkxpc3RTaGFyZHMSHi5hZ2VudGh1Yi52MS5MaXN0U2hhcmRzUmVxdWVzdBofLmFnZW50aHViLnYxLkxpc3RTaGFyZHNSZXNwb25zZRJKCglNb3ZlU2hhcmQSHS5hZ2VudGh1Yi52MS5Nb3ZlU2hhcmRSZXF1ZXN0Gh4uYWdlbnRodWIudjEuTW92ZVNoYXJkUmVzcG9uc2USPgoFRHJhaW4SGS5hZ2VudGh1Yi52MS5EcmFpblJlcXVlc3QaGi5hZ2VudGh1Yi52MS5EcmFpblJlc3BvbnNlEj4KBVN0YXRzEhkuYWdlbnRodWIudjEuU3RhdHNSZXF1ZXN0GhouYWdlbnRodWIudjEuU3RhdHNSZXNwb25zZWIGcHJvdG8z", [file_agenthub_v1_session]);
 
 /**
  * @generated from message agenthub.v1.MailboxView
@@ -197,6 +197,13 @@ export type AgentView = Message<"agenthub.v1.AgentView"> & {
    * @generated from field: int64 attached_at_ms = 11;
    */
   attachedAtMs: bigint;
+
+  /**
+   * The number that the client gave the attachment.
+   *
+   * @generated from field: uint32 attachment = 12;
+   */
+  attachment: number;
 };
 
 /**
@@ -351,11 +358,15 @@ export type ShardView = Message<"agenthub.v1.ShardView"> & {
   shard: number;
 
   /**
+   * The broker that serves it. Empty: nobody does just now.
+   *
    * @generated from field: string owner = 2;
    */
   owner: string;
 
   /**
+   * How often it has changed hands. An owner with a higher one replaces those before.
+   *
    * @generated from field: uint64 epoch = 3;
    */
   epoch: bigint;
@@ -403,6 +414,13 @@ export type ShardView = Message<"agenthub.v1.ShardView"> & {
    * @generated from field: uint64 outbox = 11;
    */
   outbox: bigint;
+
+  /**
+   * The broker that is to own it: another one than the owner while it moves.
+   *
+   * @generated from field: string assigned = 12;
+   */
+  assigned: string;
 };
 
 /**
@@ -443,6 +461,49 @@ export const ListShardsResponseSchema: GenMessage<ListShardsResponse> = /*@__PUR
   messageDesc(file_agenthub_v1_admin, 12);
 
 /**
+ * @generated from message agenthub.v1.MoveShardRequest
+ */
+export type MoveShardRequest = Message<"agenthub.v1.MoveShardRequest"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * The id of a broker, or the name that its id begins with if only one has it.
+   *
+   * @generated from field: string broker = 2;
+   */
+  broker: string;
+};
+
+/**
+ * Describes the message agenthub.v1.MoveShardRequest.
+ * Use `create(MoveShardRequestSchema)` to create a new message.
+ */
+export const MoveShardRequestSchema: GenMessage<MoveShardRequest> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 13);
+
+/**
+ * @generated from message agenthub.v1.MoveShardResponse
+ */
+export type MoveShardResponse = Message<"agenthub.v1.MoveShardResponse"> & {
+  /**
+   * The id of the broker that is to own the shard from now on.
+   *
+   * @generated from field: string broker = 1;
+   */
+  broker: string;
+};
+
+/**
+ * Describes the message agenthub.v1.MoveShardResponse.
+ * Use `create(MoveShardResponseSchema)` to create a new message.
+ */
+export const MoveShardResponseSchema: GenMessage<MoveShardResponse> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 14);
+
+/**
  * @generated from message agenthub.v1.DrainRequest
  */
 export type DrainRequest = Message<"agenthub.v1.DrainRequest"> & {
@@ -466,7 +527,7 @@ export type DrainRequest = Message<"agenthub.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 13);
+  messageDesc(file_agenthub_v1_admin, 15);
 
 /**
  * @generated from message agenthub.v1.DrainResponse
@@ -503,12 +564,18 @@ export type DrainResponse = Message<"agenthub.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 14);
+  messageDesc(file_agenthub_v1_admin, 16);
 
 /**
  * @generated from message agenthub.v1.StatsRequest
  */
 export type StatsRequest = Message<"agenthub.v1.StatsRequest"> & {
+  /**
+   * Of all brokers together, not only of the one that is asked.
+   *
+   * @generated from field: bool cluster = 1;
+   */
+  cluster: boolean;
 };
 
 /**
@@ -516,15 +583,20 @@ export type StatsRequest = Message<"agenthub.v1.StatsRequest"> & {
  * Use `create(StatsRequestSchema)` to create a new message.
  */
 export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 15);
+  messageDesc(file_agenthub_v1_admin, 17);
 
 /**
  * Rates are per second over the last 10 s, latencies in milliseconds over the last minute.
+ *
+ * Of a cluster: counts, rates, memory and cpu are sums; loop and load are those of the busiest broker; each
+ * latency is that of the slowest broker; it drains if all of them do.
  *
  * @generated from message agenthub.v1.StatsResponse
  */
 export type StatsResponse = Message<"agenthub.v1.StatsResponse"> & {
   /**
+   * The broker that answers.
+   *
    * @generated from field: string broker = 1;
    */
   broker: string;
@@ -668,6 +740,13 @@ export type StatsResponse = Message<"agenthub.v1.StatsResponse"> & {
    * @generated from field: repeated agenthub.v1.ShardView shards = 29;
    */
   shards: ShardView[];
+
+  /**
+   * How many brokers these are the figures of.
+   *
+   * @generated from field: uint32 brokers = 30;
+   */
+  brokers: number;
 };
 
 /**
@@ -675,7 +754,7 @@ export type StatsResponse = Message<"agenthub.v1.StatsResponse"> & {
  * Use `create(StatsResponseSchema)` to create a new message.
  */
 export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 16);
+  messageDesc(file_agenthub_v1_admin, 18);
 
 /**
  * @generated from message agenthub.v1.Latency
@@ -712,7 +791,7 @@ export type Latency = Message<"agenthub.v1.Latency"> & {
  * Use `create(LatencySchema)` to create a new message.
  */
 export const LatencySchema: GenMessage<Latency> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 17);
+  messageDesc(file_agenthub_v1_admin, 19);
 
 /**
  * @generated from service agenthub.v1.Admin
@@ -760,7 +839,7 @@ export const Admin: GenService<{
     output: typeof PurgeMailboxResponseSchema;
   },
   /**
-   * Shards with their positions in the log and their load.
+   * All shards of the cluster: who owns them, their positions in the log, their load.
    *
    * @generated from rpc agenthub.v1.Admin.ListShards
    */
@@ -768,6 +847,16 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof ListShardsRequestSchema;
     output: typeof ListShardsResponseSchema;
+  },
+  /**
+   * Has another broker own a shard, as soon as it has read the shard's log.
+   *
+   * @generated from rpc agenthub.v1.Admin.MoveShard
+   */
+  moveShard: {
+    methodKind: "unary";
+    input: typeof MoveShardRequestSchema;
+    output: typeof MoveShardResponseSchema;
   },
   /**
    * Stops accepting, tells sessions to go, hands everything over.
@@ -780,7 +869,7 @@ export const Admin: GenService<{
     output: typeof DrainResponseSchema;
   },
   /**
-   * What a running broker counts, for `agenthub top`.
+   * What a running broker counts, or all of them together, for `agenthub top`.
    *
    * @generated from rpc agenthub.v1.Admin.Stats
    */
