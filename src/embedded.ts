@@ -87,6 +87,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   const broker = new Broker({
     cluster: meeting.cluster,
     links: meeting.links,
+    peers: meeting.peers,
     log,
     clock,
     random,
@@ -114,11 +115,6 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     },
     drainMs: config.stop.deadlineMs,
   });
-  await new Promise<void>((resolve, reject) => {
-    void failed.then(reject);
-    broker.start(resolve);
-  });
-
   const sessions = new SessionsDoor({
     broker,
     clock,
@@ -167,6 +163,11 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     ...grpcHealth(broker, [BrokerService.typeName, EventBus.typeName, Admin.typeName]),
     ...reflection([BrokerService, EventBus, Admin]),
   ];
+  // Other brokers may ask it as soon as it serves.
+  await new Promise<void>((resolve, reject) => {
+    void failed.then(reject);
+    broker.start(resolve);
+  });
   const grpc = new GrpcEdge(services, clock, {
     ...config.grpc,
     ...(tls ? { tls: { ...tls, clientCa: tls.clientCa } } : {}),

@@ -119,9 +119,11 @@ export class Router {
     ): void => new Round({ router: this, question, repeatable, here, request, done, enough }).begin(some);
     return {
       ofShard: (shard, request, done) =>
-        ask([shard], request, (error, responses) =>
-          error ? done(error, undefined) : done(undefined, responses[0]),
-        ),
+        ask([shard], request, (error, responses) => {
+          if (error) return done(error, undefined);
+          // One shard, one answer.
+          for (const response of responses) done(undefined, response);
+        }),
       ofAll: (request, done, enough) =>
         ask(Array.from({ length: shards.count }).keys(), request, done, enough),
     };
