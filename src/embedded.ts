@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Broker } from './broker/broker.ts';
+import { Helm } from './broker/helm.ts';
 import type { Vitals } from './cluster/cluster.ts';
 import { meet } from './clustered.ts';
 import type { Config } from './config/schema.ts';
@@ -199,12 +200,14 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     { ...config.http, tls },
   );
 
+  const helm = new Helm({ broker, clock, random, mode: config.cluster.sessions });
   let watch: Timer | undefined;
   const look = (): void => {
     latencies.note();
     watch = clock.after(Math.min(WATCH_MS, config.session.heartbeatMs), () => {
       const now = clock.now();
       for (const session of broker.sessions.values()) session.checkAlive(now);
+      helm.look();
       look();
     });
   };

@@ -408,7 +408,7 @@ export class Broker {
   }
 
   /** Brokers that may take what this one has. */
-  private others(): readonly Member[] {
+  others(): readonly Member[] {
     return this.cluster.members().filter(({ id, draining }) => id !== this.id && !draining);
   }
 

@@ -20,6 +20,8 @@ export interface EdgeSession extends RegisteredSession {
   readonly peer: string;
   /** Agents that it hosts. */
   readonly agents: number;
+  /** Unix milliseconds. */
+  readonly startedAt: number;
   /** What it is attached to. */
   seats(): Iterable<Seat>;
   /** Its attachment of that number. */

@@ -186,6 +186,12 @@ export function configSchema(memoryBytes: number) {
             text,
             '`host:port` at which clients reach the gRPC services of this very broker; unset: they are never pointed to it.',
           ),
+          sessions: key(
+            oneOf('owner', 'capacity', 'round-robin', 'stay'),
+            'owner',
+            'Where SDK sessions are pointed, if the brokers have addresses: to the owner of most of what they are ' +
+              'attached to, to the broker with the lowest load score, so that all have equally many, or nowhere.',
+          ),
           pulseMs: key(
             duration(50, 60 * SECOND),
             '500ms',

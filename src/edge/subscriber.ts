@@ -51,6 +51,7 @@ export interface SubscriberOptions {
 export class Subscriber implements EdgeSession {
   readonly session: string;
   readonly incarnation = 0;
+  readonly startedAt: number;
   readonly client: string;
   readonly peer: string;
   readonly agents: number;
@@ -70,6 +71,7 @@ export class Subscriber implements EdgeSession {
   constructor(options: SubscriberOptions) {
     const { call } = options;
     this.options = options;
+    this.startedAt = options.clock.now();
     this.session = options.id;
     this.client = options.client;
     this.agents = options.works ? 1 : 0;

@@ -41,6 +41,33 @@ describe('three brokers', () => {
     expect(one.broker.sessions.size).toBe(0);
   });
 
+  test('draw a session to the broker that owns what it works on, and no task is lost or done twice', async () => {
+    const cluster = await start(server, 3, {
+      shards: 6,
+      cluster: { sessions: 'owner' },
+      session: { heartbeatMs: '200ms' },
+    });
+    await until(() => cluster.served.join() === '2,2,2');
+    const owner = cluster.ownerOf('clerk')!;
+    const other = cluster.brokers.find((broker) => broker !== owner)!;
+    const worker = await hubOf(other);
+    const seen: string[] = [];
+    await worker.work('clerk', ({ id }) => void seen.push(id), { concurrency: 10 });
+    const asker = await hubOf(other, 'asker');
+    const sent: string[] = [];
+    const works = (broker: TestBroker): boolean =>
+      [...broker.broker.sessions.values()].some((session) =>
+        [...session.seats()].some(({ mailbox }) => mailbox === 'clerk'),
+      );
+    while (!works(owner)) {
+      const ids = Array.from({ length: 20 }, (_, index) => `${sent.length + index}`);
+      await asker.publishBatch(ids.map((id) => ({ to: 'clerk', id })));
+      sent.push(...ids);
+    }
+    await until(() => seen.length >= sent.length);
+    expect([...seen].sort()).toEqual([...sent].sort());
+  });
+
   test('lose nothing and repeat nothing when one of them leaves under load', async () => {
     const cluster = await start(server, 3, { shards: 6, stop: { deadlineMs: '5s' } });
     await until(() => cluster.served.join() === '2,2,2');

@@ -3,6 +3,7 @@ import { systemRandom } from '../../src/std/system.ts';
 import type { Settings } from './broker.ts';
 import { TestBroker } from './broker.ts';
 import type { NatsServer } from './nats-server.ts';
+import { freePort } from './nats-server.ts';
 
 /** Brokers in this process that are one cluster, and end with the test. */
 export function clusters(): {
@@ -38,7 +39,14 @@ export class TestCluster {
 
   /** Another broker joins. */
   async add(): Promise<TestBroker> {
-    const broker = new TestBroker({ ...this.settings, service: { name: `b${++this.started}` } });
+    const { cluster = {}, ...settings } = this.settings;
+    const port = await freePort();
+    const broker = new TestBroker({
+      ...settings,
+      service: { name: `b${++this.started}` },
+      grpc: { port },
+      cluster: { address: `127.0.0.1:${port}`, sessions: 'stay', ...(cluster as object) },
+    });
     await broker.start();
     this.brokers.push(broker);
     return broker;
