@@ -118,6 +118,17 @@ describe('a candidate', () => {
     expect(heard).toEqual(['lead']);
   });
 
+  test('does not take a lease that was renewed while it could not look', async () => {
+    await kube.take('get').answer(lease('other', '1', 6));
+    for (let attempt = 1; attempt <= 3; attempt++) {
+      await pass(4000);
+      await kube.take('get').fail(down());
+    }
+    await pass(4000);
+    await kube.take('get').answer(lease('other', '2', 6));
+    expect(kube.calls).toEqual([]);
+  });
+
   test('goes on whatever the API server answers', async () => {
     for (let attempt = 1; attempt <= 10; attempt++) {
       await kube.take('get').fail(attempt % 2 === 0 ? down() : conflict());

@@ -115,7 +115,7 @@ const command = fc.oneof(
 describe('whatever is done with a work queue', () => {
   test('no key is taken twice at once, none is given early, and none is forgotten', () => {
     fc.assert(
-      fc.property(fc.array(command, { maxLength: 200 }), (commands) => {
+      fc.property(fc.array(command, { maxLength: 200, size: 'max' }), (commands) => {
         const work = queue();
         const taken = new Set<string>();
         /** When each key was wanted at the earliest, since it was last taken. */
