@@ -2,6 +2,8 @@ import type { Clock } from '../../src/std/clock.ts';
 import type { Logger } from '../../src/std/logger.ts';
 import type { KubeObject, ObjectName } from '../api/object.ts';
 import { keyOf } from '../api/object.ts';
+import type { Credentials, CredentialsSource } from './credentials.ts';
+import { findCredentials } from './credentials.ts';
 import { isNotFound } from './errors.ts';
 import type {
   ApplyOptions,
@@ -18,7 +20,7 @@ import type {
   WatchOptions,
 } from './kube.ts';
 import { FIELD_MANAGER, pathOf } from './kube.ts';
-import type { Exchange, KubeConfigSource } from './transport.ts';
+import type { Exchange } from './transport.ts';
 import { Transport } from './transport.ts';
 import { WatchStream } from './watch-stream.ts';
 
@@ -28,7 +30,7 @@ const MAX_WARNINGS = 256;
 
 /** What a client is made of. */
 export interface KubeClientOptions {
-  readonly config?: KubeConfigSource;
+  readonly source: CredentialsSource;
   readonly clock: Clock;
   readonly logger: Logger;
   /** Milliseconds for one call. Default: 30 s. A watch has to begin within that time. */
@@ -56,11 +58,20 @@ export class KubeClient implements Kube {
   readonly #timeoutMs: number;
   readonly #warnings = new Set<string>();
 
-  /** @throws KubeError `invalid`: the kubeconfig can't be read, or lacks that context. */
-  constructor({ config = {}, clock, logger, timeoutMs, userAgent = FIELD_MANAGER }: KubeClientOptions) {
-    this.#transport = new Transport(config, clock, userAgent, (warning) => this.#warn(warning));
+  /**
+   * Finds out how to log in; asks nobody yet.
+   *
+   * @throws KubeError `invalid`: the kubeconfig can't be used.
+   */
+  static async create(options: KubeClientOptions): Promise<KubeClient> {
+    return new KubeClient(await findCredentials(options.source, options.clock), options);
+  }
+
+  private constructor(credentials: Credentials, options: KubeClientOptions) {
+    const { clock, logger, timeoutMs = DEFAULT_TIMEOUT_MS, userAgent = FIELD_MANAGER } = options;
+    this.#transport = new Transport(credentials, clock, userAgent, (warning) => this.#warn(warning));
     this.#logger = logger;
-    this.#timeoutMs = timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.#timeoutMs = timeoutMs;
   }
 
   /** Ends connections that are not in use. */

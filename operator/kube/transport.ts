@@ -1,8 +1,8 @@
 import type { IncomingMessage } from 'node:http';
 import http from 'node:http';
 import https from 'node:https';
-import { KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../../src/std/clock.ts';
+import type { Credentials } from './credentials.ts';
 import type { Asked, Status } from './errors.ts';
 import { KubeError, refusal } from './errors.ts';
 
@@ -10,14 +10,6 @@ import { KubeError, refusal } from './errors.ts';
 const KEEP_ALIVE_MS = 30_000;
 /** Answers above this are refused: no list page of the operator is near it. */
 const MAX_BODY_BYTES = 256 * 2 ** 20;
-
-/** Where the API server is and who asks. */
-export interface KubeConfigSource {
-  /** A kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the service account of the pod. */
-  readonly file?: string;
-  /** A context of it. Default: its current one. */
-  readonly context?: string;
-}
 
 /** One HTTP exchange, named for errors. */
 export interface Exchange {
@@ -31,14 +23,9 @@ export interface Exchange {
   readonly signal?: AbortSignal | undefined;
 }
 
-/**
- * HTTP to the API server: credentials, kept connections, time limits, and what failures mean.
- *
- * The typed clients of @kubernetes/client-node are not used: their patches default to JSON patch, and
- * read-then-replace drops the fields they don't know. Only its KubeConfig is, for all the ways to log in.
- */
+/** HTTP to the API server: kept connections, time limits, and what failures mean. */
 export class Transport {
-  readonly #config: KubeConfig;
+  readonly #credentials: Credentials;
   readonly #clock: Clock;
   readonly #userAgent: string;
   readonly #warned: (warning: string) => void;
@@ -46,12 +33,12 @@ export class Transport {
 
   /** `warned` gets what the API server warns of: deprecated kinds, fields that it doesn't know. */
   constructor(
-    source: KubeConfigSource,
+    credentials: Credentials,
     clock: Clock,
     userAgent: string,
     warned: (warning: string) => void = () => {},
   ) {
-    this.#config = loadConfig(source);
+    this.#credentials = credentials;
     this.#clock = clock;
     this.#userAgent = userAgent;
     this.#warned = warned;
@@ -149,9 +136,7 @@ export class Transport {
   }
 
   async #options(exchange: Exchange): Promise<{ readonly url: URL; readonly request: https.RequestOptions }> {
-    const cluster = this.#config.getCurrentCluster();
-    if (cluster === null) throw new KubeError('invalid', 'the kubeconfig has no current cluster');
-    const url = new URL(cluster.server);
+    const url = new URL(this.#credentials.server);
     url.pathname = url.pathname.replace(/\/$/, '') + exchange.path;
     for (const [key, value] of Object.entries(exchange.query)) {
       if (value !== undefined && value !== '') url.searchParams.set(key, value);
@@ -161,7 +146,7 @@ export class Transport {
       headers: { accept: 'application/json', 'user-agent': this.#userAgent },
     };
     try {
-      await this.#config.applyToHTTPSOptions(request);
+      await this.#credentials.addTo(request);
     } catch (error) {
       throw new KubeError(
         'unauthenticated',
@@ -171,7 +156,7 @@ export class Transport {
         },
       );
     }
-    if (cluster.proxyUrl === undefined) request.agent = this.#agentFor(url, request);
+    if (!this.#credentials.proxied) request.agent = this.#agentFor(url, request);
     if (exchange.body !== undefined) {
       request.headers = {
         ...(request.headers as http.OutgoingHttpHeaders),
@@ -205,23 +190,6 @@ export class Transport {
     this.#agent = { material, agent };
     return agent;
   }
-}
-
-function loadConfig({ file, context }: KubeConfigSource): KubeConfig {
-  const config = new KubeConfig();
-  try {
-    if (file === undefined) config.loadFromDefault();
-    else config.loadFromFile(file);
-  } catch (error) {
-    throw new KubeError('invalid', `can't read the kubeconfig: ${messageOf(error)}`, { cause: error });
-  }
-  if (context !== undefined) {
-    if (config.getContextObject(context) === null) {
-      throw new KubeError('invalid', `the kubeconfig has no context ${context}`);
-    }
-    config.setCurrentContext(context);
-  }
-  return config;
 }
 
 /** The body as text. */

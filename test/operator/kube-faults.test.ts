@@ -30,8 +30,8 @@ let direct: KubeClient;
 beforeAll(async () => {
   server = await KubeApiServer.start();
   proxy = await KubeFaults.start(server.url);
-  kube = client(server.kubeconfig(TOKENS.admin, proxy.url));
-  direct = client(server.kubeconfig());
+  kube = await client(server.kubeconfig(TOKENS.admin, proxy.url));
+  direct = await client(server.kubeconfig());
 }, 90_000);
 
 afterAll(async () => {
@@ -41,8 +41,13 @@ afterAll(async () => {
   await server?.remove();
 });
 
-function client(file: string): KubeClient {
-  return new KubeClient({ config: { file }, clock: systemClock, logger: silent, timeoutMs: 3000 });
+function client(file: string): Promise<KubeClient> {
+  return KubeClient.create({
+    source: { file, env: {} },
+    clock: systemClock,
+    logger: silent,
+    timeoutMs: 3000,
+  });
 }
 
 /** An informer of a test's own ConfigMaps that checks what it is told. */

@@ -11,6 +11,7 @@ import { pathOf } from '../../operator/kube/kube.ts';
 import { LEASE } from '../../operator/kube/lease.ts';
 import { silent } from '../../src/std/logger.ts';
 import { systemClock, systemRandom } from '../../src/std/system.ts';
+import { VirtualClock } from '../support/clock.ts';
 import { until } from '../support/inbox.ts';
 import { KubeApiServer, TOKENS } from '../support/kube-apiserver.ts';
 import { KubeFaults } from '../support/kube-faults.ts';
@@ -35,7 +36,7 @@ let kube: KubeClient;
 beforeAll(async () => {
   server = await KubeApiServer.start();
   proxy = await KubeFaults.start(server.url);
-  kube = client(server.kubeconfig(TOKENS.admin, proxy.url));
+  kube = await client(server.kubeconfig(TOKENS.admin, proxy.url));
 }, 90_000);
 
 afterAll(async () => {
@@ -44,8 +45,8 @@ afterAll(async () => {
   await server?.remove();
 });
 
-function client(file: string, timeoutMs = 30_000): KubeClient {
-  return new KubeClient({ config: { file }, clock: systemClock, logger: silent, timeoutMs });
+function client(file: string, timeoutMs = 30_000): Promise<KubeClient> {
+  return KubeClient.create({ source: { file, env: {} }, clock: systemClock, logger: silent, timeoutMs });
 }
 
 const at = (name: string): { namespace: string; name: string } => ({ namespace: 'default', name });
@@ -111,7 +112,7 @@ describe('the client', () => {
   });
 
   test('names the permission that is missing, and who is unknown', async () => {
-    const nobody = client(server.kubeconfig(TOKENS.nobody));
+    const nobody = await client(server.kubeconfig(TOKENS.nobody));
     const refused = await failure(
       nobody.raw({ method: 'POST', path: pathOf(POD, at('p'), 'eviction'), body: {} }),
     );
@@ -121,8 +122,39 @@ describe('the client', () => {
     ]);
     const listing = await failure(nobody.list(STATEFUL_SET));
     expect(listing.message).toMatch(/not allowed to list statefulsets\.apps/);
-    const stranger = await failure(client(server.kubeconfig('wrong-token')).list(CONFIG_MAP));
+    const stranger = await failure((await client(server.kubeconfig('wrong-token'))).list(CONFIG_MAP));
     expect(stranger.code).toBe('unauthenticated');
+  });
+
+  test('logs in as the pod that it is in, also after its token has been replaced', async () => {
+    const serviceAccountDir = server.serviceAccount(TOKENS.nobody);
+    const { hostname, port } = new URL(server.url);
+    const clock = new VirtualClock();
+    const pod = await KubeClient.create({
+      source: {
+        env: { KUBERNETES_SERVICE_HOST: hostname, KUBERNETES_SERVICE_PORT: port },
+        serviceAccountDir,
+      },
+      clock,
+      logger: silent,
+    });
+    expect((await failure(pod.list(CONFIG_MAP))).message).toContain('User "nobody"');
+    server.serviceAccount(TOKENS.admin);
+    clock.advance(60_000);
+    expect((await pod.list(CONFIG_MAP, { limit: 1 })).items.length).toBe(1);
+    pod.close();
+  });
+
+  test('says what is wrong with a kubeconfig', async () => {
+    const source = { file: '/nowhere/config', env: {} };
+    const options = { clock: systemClock, logger: silent };
+    expect((await failure(KubeClient.create({ ...options, source }))).message).toMatch(
+      /can't read the kubeconfig/,
+    );
+    const context = { file: server.kubeconfig(), context: 'other', env: {} };
+    expect((await failure(KubeClient.create({ ...options, source: context }))).message).toMatch(
+      /no context other/,
+    );
   });
 
   test('deletes only the object that is meant', async () => {
@@ -182,7 +214,7 @@ describe('the client', () => {
   });
 
   test('gives up what takes too long, or is not wanted any more', async () => {
-    const slow = client(server.kubeconfig(TOKENS.admin, proxy.url), 200);
+    const slow = await client(server.kubeconfig(TOKENS.admin, proxy.url), 200);
     const isList = ({ path }: { path: string }): boolean => path.endsWith('/configmaps');
     proxy.next(isList, { kind: 'delay', ms: 2000 });
     expect((await failure(slow.list(CONFIG_MAP, { namespace: 'default' }))).code).toBe('deadline');

@@ -88,6 +88,15 @@ export class KubeApiServer {
     return path;
   }
 
+  /** A folder like the one that a pod finds its service account in. */
+  serviceAccount(token: string): string {
+    const dir = join(this.#dir, 'serviceaccount');
+    mkdirSync(dir, { recursive: true });
+    writeFileSync(join(dir, 'token'), token);
+    writeFileSync(join(dir, 'ca.crt'), CERTIFICATE);
+    return dir;
+  }
+
   /** Kills the API server as a crash does; etcd goes on. */
   async kill(): Promise<void> {
     await end(this.#server);
