@@ -28,7 +28,7 @@ serve: install ## Keep a broker running; the environment and ARGS="--port 6000" 
 ##@ Prove it
 .PHONY: test check sim chaos bench
 
-test: install lint-tools nats-server ## Run the checks and all tests, or some: make test TESTS=test/unit
+test: install lint-tools nats-server kube-apiserver ## Run the checks and all tests, or some: make test TESTS=test/unit
 	@$(OWN) exec node $(wordlist 2,3,$(JEST)) tools/test.ts $(TESTS)
 
 check: install lint-tools ## Types, style, formatting, imports, unused code, generated files
@@ -162,6 +162,15 @@ nats-server: .tools/bin/nats-server
 	@echo 'Building nats-server: some minutes the first time.'
 	@cd tools/nats && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
 	@touch $@
+
+.PHONY: kube-apiserver
+kube-apiserver: .tools/bin/kube-apiserver .tools/bin/etcd
+
+# What the operator is tested with needs no root and no nodes; make kube-tools builds all of Kubernetes.
+.tools/bin/kube-apiserver .tools/bin/etcd &: tools/kube/go.mod tools/kube/go.sum
+	@echo 'Building kube-apiserver and etcd: five minutes the first time.'
+	@tools/kube/build.sh kube-apiserver
+	@touch .tools/bin/kube-apiserver .tools/bin/etcd
 
 .PHONY: help
 help:

@@ -36,7 +36,11 @@ let count = 0;
 
 beforeAll(async () => {
   server = await KubeApiServer.start();
-  kube = new KubeClient({ config: { file: server.kubeconfig() }, clock: systemClock, logger: silent });
+  kube = await KubeClient.create({
+    source: { file: server.kubeconfig(), env: {} },
+    clock: systemClock,
+    logger: silent,
+  });
   await kube.create(CUSTOM_RESOURCE_DEFINITION, brokerClusterCrd() as KubeObject);
   await until(() => kube.serves(BROKER_CLUSTER));
 }, 90_000);

@@ -36,7 +36,7 @@ export class KubeApiServer {
   static async start(): Promise<KubeApiServer> {
     for (const tool of ['etcd', 'kube-apiserver']) {
       if (!existsSync(join(TOOLS, tool))) {
-        throw new Error(`there is no ${tool} to test with; build it: make kube-tools`);
+        throw new Error(`there is no ${tool} to test with; build it: make kube-apiserver`);
       }
     }
     const [port, etcd, peer] = await Promise.all([freePort(), freePort(), freePort()]);
