@@ -258,6 +258,17 @@ test('shards say where they are in the log', async () => {
   }
 });
 
+test('a broker on its own has nobody to move its shards to', async () => {
+  const broker = await hub.start();
+  const move = (request: object) => failure(broker.call(method.moveShard, request));
+  expect(await move({ shard: 1, broker: broker.broker.id })).toMatchObject({ code: 9 });
+  expect(await move({ shard: 1, broker: 'other' })).toMatchObject({ code: 5 });
+  expect(await move({ shard: 4, broker: broker.broker.id })).toMatchObject({
+    code: 3,
+    details: 'shard must be less than 4',
+  });
+});
+
 test('stats count what the broker did', async () => {
   const broker = await hub.start();
   const agent = await Agent.connect(broker);
