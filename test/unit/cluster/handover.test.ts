@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { readPulse } from '../../../src/wire/cluster-documents.ts';
 import { SimCluster, type SimMember } from '../../support/sim-cluster.ts';
 
 /** Owns what it is assigned as a broker does: acquires, serves, and lets go when it is wanted elsewhere. */
@@ -168,6 +169,36 @@ describe('acquiring a shard', () => {
     world.clock.advance(1000);
     expect(granted).toBe(false);
     expect(b!.cluster.assigned(1)?.broker).toBe('a');
+  });
+
+  test('is granted soon if it was not heard that the other has let go', () => {
+    const world = new SimCluster({ shards: 2 });
+    const [a] = world.join('a');
+    a!.cluster.serve(1, { revision: 1, counter: 1 });
+    const [b] = world.join('b');
+    let granted = false;
+    b!.cluster.acquire(1, () => (granted = true));
+    let pulses = 0;
+    b!.bus.subscribe('pulse', (bytes) => (pulses += Number(readPulse(bytes).id === 'a')));
+    world.until(() => pulses === 1);
+    world.bus.cut('a', 'b');
+    a!.cluster.release(1);
+    world.clock.advance(5);
+    world.bus.heal();
+    world.until(() => granted, 300);
+  });
+
+  test('is told again when the broker is named anew', () => {
+    const world = new SimCluster({ shards: 2 });
+    const [a, b] = world.join('a', 'b');
+    a!.cluster.serve(1, { revision: 1, counter: 1 });
+    b!.cluster.acquire(1, () => {});
+    world.clock.advance(1000);
+    a!.cluster.move(1, 'a', () => {});
+    world.clock.advance(1000);
+    a!.cluster.move(1, 'b', () => {});
+    world.clock.advance(1000);
+    expect(a!.told.filter((what) => what === 'wanted 1 by b')).toHaveLength(2);
   });
 
   test('is believed by who knows only an older assignment', () => {

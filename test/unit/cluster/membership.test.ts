@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { UNASSIGNED } from '../../../src/core/assignment.ts';
 import { Membership } from '../../../src/cluster/membership.ts';
 import { HubError } from '../../../src/std/errors.ts';
-import { readMember, writeAssignment } from '../../../src/wire/cluster-documents.ts';
+import { readMember, readPulse, writeAssignment } from '../../../src/wire/cluster-documents.ts';
 import { SimCluster } from '../../support/sim-cluster.ts';
 
 /** The longest that a death may go unnoticed: silence, then up to two pulses' time. */
@@ -137,6 +137,7 @@ describe('a broker that dies', () => {
     world.clock.advance(10);
     b!.stop();
     world.until(() => b!.left && world.counts.a === 4, 50);
+    expect(a!.cluster.isLive('b')).toBe(false);
     expect(a!.sees).toEqual(['a']);
     expect(a!.cluster.claim(3)).toBeUndefined();
     world.clock.advance(5000);
@@ -229,13 +230,17 @@ describe('a broker that is cut off', () => {
     world.until(() => world.counts.b === 2, 60_000);
   });
 
-  test('from the others, but not from the store, does not keep the store busy', () => {
+  test('from the others, but not from the store, is left out, and does not keep the store busy', () => {
     const world = new SimCluster({ shards: 4 });
-    const [, b] = world.join('a', 'b');
+    const [a, b, c] = world.join('a', 'b', 'c');
+    c!.stop();
     world.bus.isolate('b');
     world.clock.advance(10_000);
     const before = world.store.writes;
+    let seen = false;
+    a!.react = { membersChanged: () => (seen ||= a!.cluster.isLive('b')) };
     world.clock.advance(60_000);
+    expect(seen).toBe(false);
     expect(world.store.writes - before).toBeLessThan(40);
     world.bus.heal();
     world.until(() => world.counts.a === 2 && world.counts.b === 2, 60_000);
@@ -276,15 +281,16 @@ describe('a pulse', () => {
   test('that is older than the last one heard is ignored', () => {
     const world = new SimCluster({ shards: 2 });
     const [a, b] = world.join('a', 'b');
-    const old: Uint8Array[] = [];
+    const heard: Buffer[] = [];
     const tap = world.bus.end('tap', world.clock);
-    tap.subscribe('pulse', (bytes) => old.push(bytes));
+    tap.subscribe('pulse', (bytes) => heard.push(bytes));
     b!.cluster.serve(1, { revision: 1, counter: 1 });
     world.clock.advance(10);
     b!.cluster.release(1);
     world.clock.advance(10);
-    for (const bytes of old) tap.publish('pulse', bytes);
-    world.clock.advance(10);
+    const old = heard.find((bytes) => readPulse(bytes).claims.length > 0);
+    tap.publish('pulse', old!);
+    world.clock.advance(5);
     expect(a!.cluster.claim(1)).toBeUndefined();
   });
 
@@ -376,6 +382,33 @@ describe('the assignment', () => {
     expect(a!.cluster.assigned(3)?.revision).toBe(world.store.entries.get('assignment')?.revision);
     world.join('c');
     expect(world.counts).toEqual({ a: 2, c: 2 });
+  });
+
+  test('does not go back to what a slow watch has not got beyond', () => {
+    const world = new SimCluster({ shards: 2 });
+    const [, b] = world.join('a', 'b');
+    world.store.watchDelayMs = () => 1000;
+    const owners: string[] = [];
+    b!.react = { assignmentChanged: () => owners.push(b!.cluster.assigned(0)!.broker) };
+    b!.cluster.move(0, 'b', () => b!.cluster.move(0, 'a', () => {}));
+    world.clock.advance(5000);
+    expect(owners).toEqual(['b', 'a']);
+  });
+
+  test('that has become older is found by who reads it', () => {
+    const world = new SimCluster({ shards: 2 });
+    const [a] = world.join('a');
+    const kept = world.store.keep();
+    a!.cluster.move(0, 'a', () => {});
+    world.clock.advance(100);
+    expect(a!.cluster.pinned(0)).toBe('a');
+    world.store.restore(kept);
+    a!.cluster.unpin(0, () => {});
+    world.clock.advance(100);
+    expect(a!.cluster.pinned(0)).toBeUndefined();
+    a!.cluster.move(1, 'a', () => {});
+    world.clock.advance(100);
+    expect(a!.cluster.pinned(1)).toBe('a');
   });
 });
 
