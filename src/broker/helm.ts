@@ -44,8 +44,8 @@ export class Helm {
     );
     if (addresses.size === 0) return;
     const movable = [...broker.sessions.values()].filter(
-      ({ connected, session, startedAt }) =>
-        connected && !this.asked.has(session) && now - startedAt > SETTLED_MS,
+      ({ connected, stays, session, startedAt }) =>
+        connected && !stays && !this.asked.has(session) && now - startedAt > SETTLED_MS,
     );
     const homeless = mode === 'owner' ? this.sendHome(movable, addresses) : movable;
     this.level(homeless, addresses);

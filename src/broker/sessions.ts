@@ -18,6 +18,8 @@ export interface RegisteredSession extends Sink {
 export interface EdgeSession extends RegisteredSession {
   /** For people: where the client is. */
   readonly peer: string;
+  /** Its protocol has no word for going elsewhere. */
+  readonly stays: boolean;
   /** Agents that it hosts. */
   readonly agents: number;
   /** Unix milliseconds. */
@@ -83,6 +85,13 @@ export class Sessions {
   get connected(): number {
     let count = 0;
     for (const id of this.own.keys()) if (!this.lost.has(id)) count++;
+    return count;
+  }
+
+  /** Connected sessions whose clients can be told to go. */
+  get movable(): number {
+    let count = 0;
+    for (const [id, { stays }] of this.own) if (!stays && !this.lost.has(id)) count++;
     return count;
   }
 

@@ -261,8 +261,9 @@ export class AdminEdge {
     const { drain } = this.options.status;
     if (request.cancel) drain.cancel();
     else if (!request.status) drain.start();
-    const { state, sessions, activeTasks } = drain.status();
+    const { state, shards, sessions, activeTasks } = drain.status();
     return create(DrainResponseSchema, {
+      shardsLeft: shards,
       draining: state !== 'serving',
       finished: state === 'drained',
       sessionsLeft: sessions,

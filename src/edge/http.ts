@@ -14,7 +14,9 @@ import type { Health, HealthCheck } from './health.ts';
 /** How far a drain has come, as `/drain` shows it. */
 export interface DrainStatus {
   readonly state: 'serving' | 'draining' | 'drained';
-  /** Sessions that are still here. */
+  /** Shards that other brokers have yet to take; 0 if there is none that could. */
+  readonly shards: number;
+  /** Sessions that are still here and can go: streams of the event bus end with the broker. */
   readonly sessions: number;
   /** Tasks that workers of this broker still hold. */
   readonly activeTasks: number;

@@ -79,6 +79,7 @@ export const LEVEL = 1;
 export class Session implements EdgeSession, ClientFrameVisitor {
   readonly session: string;
   readonly client: string;
+  readonly stays = false;
   readonly startedAt: number;
   incarnation: number;
   private readonly options: SessionOptions;

@@ -192,10 +192,14 @@ export class BrokerStatus {
   readonly drain = {
     status: (): DrainStatus => {
       const { broker } = this.options;
-      const sessions = broker.sessions.connected;
-      const activeTasks = broker.leases();
-      if (broker.phase !== 'draining') return { state: 'serving', sessions, activeTasks };
-      return { state: sessions + activeTasks > 0 ? 'draining' : 'drained', sessions, activeTasks };
+      const left = {
+        shards: broker.shardsToHandOver,
+        sessions: broker.sessions.movable,
+        activeTasks: broker.leases(),
+      };
+      if (broker.phase !== 'draining') return { state: 'serving', ...left };
+      const done = left.shards + left.sessions + left.activeTasks === 0;
+      return { state: done ? 'drained' : 'draining', ...left };
     },
     start: (): void => this.options.broker.evacuate('this broker is draining', this.options.drainMs),
     cancel: (): void => this.options.broker.undrain(),

@@ -51,6 +51,7 @@ export interface SubscriberOptions {
 export class Subscriber implements EdgeSession {
   readonly session: string;
   readonly incarnation = 0;
+  readonly stays = true;
   readonly startedAt: number;
   readonly client: string;
   readonly peer: string;

@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Hub } from '../../src/client/index.ts';
 import { connect } from '../../src/client/index.ts';
+import { Admin } from '../../src/wire/gen/agenthub/v1/admin_pb.ts';
 import type { TestBroker } from '../support/broker.ts';
 import { clusters } from '../support/cluster.ts';
 import { until } from '../support/inbox.ts';
@@ -66,6 +67,26 @@ describe('three brokers', () => {
     }
     await until(() => seen.length >= sent.length);
     expect([...seen].sort()).toEqual([...sent].sort());
+  });
+
+  test('empty one of them that is drained, say how far it is, and give it shards again when that is taken back', async () => {
+    const cluster = await start(server, 3, { shards: 6 });
+    await until(() => cluster.served.join() === '2,2,2');
+    const [one, two] = cluster.brokers as [TestBroker, TestBroker];
+    const worker = await hubOf(one);
+    const seen: string[] = [];
+    for (const name of NAMES) await worker.work(name, ({ id }) => void seen.push(id));
+    await one.call(Admin.method.drain, {});
+    const left = async () => (await one.call(Admin.method.drain, { status: true })).finished;
+    while (!(await left())) await new Promise((resolve) => setImmediate(resolve));
+    await until(() => cluster.served.join() === '0,3,3');
+    expect(one.broker.sessions.connected).toBe(0);
+    const asker = await hubOf(two, 'asker');
+    await Promise.all(NAMES.map((to) => asker.request({ to, id: `for ${to}` })));
+    expect([...seen].sort()).toEqual(NAMES.map((name) => `for ${name}`).sort());
+
+    await one.call(Admin.method.drain, { cancel: true });
+    await until(() => cluster.served.join() === '2,2,2');
   });
 
   test('lose nothing and repeat nothing when one of them leaves under load', async () => {

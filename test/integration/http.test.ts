@@ -66,7 +66,7 @@ class FakeBroker {
       metrics: { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: () => this.metricsText() },
       capacity: () => this.readCapacity(),
       drain: {
-        status: () => ({ state: this.drainState, sessions: 1, activeTasks: 2 }),
+        status: () => ({ state: this.drainState, shards: 3, sessions: 1, activeTasks: 2 }),
         start: () => void (this.drainState = 'draining'),
         cancel: () => void (this.drainState = 'serving'),
       },
