@@ -21,8 +21,8 @@ export interface Checkpoint {
  * (id, mailbox, type, requester) of each awaited result`.
  */
 export function writeCheckpoint(state: ShardState): Uint8Array {
-  const writer = new ByteWriter(64 * 1024);
   const ring = state.dedup.exportRing();
+  const writer = new ByteWriter(ring.length + 16 * 1024);
   const marks = state.outbox.marks();
   writer.f64(state.sequence);
   writer.f64(state.floor);

@@ -43,6 +43,8 @@ export class Dispatcher {
   /** The names of the lanes that are in there, by their numbers, which may be used again. */
   private readonly noted: (string | undefined)[] = [];
   private running = false;
+  /** Whether tasks must wait, once that was asked in this run: it takes 0.2 µs. */
+  private starved: boolean | undefined;
   private now = 0;
   private readonly isReady = (consumer: Consumer): boolean => consumer.sink.ready(consumer);
 
@@ -76,6 +78,7 @@ export class Dispatcher {
     if (this.running) return;
     this.running = true;
     this.now = now;
+    this.starved = undefined;
     this.dirty.drain(this.dispatch);
     this.running = false;
   }
@@ -110,7 +113,7 @@ export class Dispatcher {
   }
 
   private readonly dispatch = (mailbox: number): void => {
-    const { state, ready, subscriptions, endings, starved } = this.options;
+    const { state, ready, subscriptions, endings } = this.options;
     if (ready.count(mailbox) === 0) return;
     const receivers = this.receiversOf(mailbox);
     const workers = subscriptions.workers(receivers);
@@ -128,7 +131,7 @@ export class Dispatcher {
         endings.giveUp(slot, 'deadline', 'the deadline passed before it was delivered', this.now);
         continue;
       }
-      if (state.tasks.kind[slot] === Kind.task && starved()) break;
+      if (state.tasks.kind[slot] === Kind.task && this.isStarved()) break;
       if (blocked?.has(state.tasks.type[slot]!)) {
         ready.setAside(slot, false);
         if (--left > 0) continue;
@@ -156,6 +159,10 @@ export class Dispatcher {
       blocked.add(state.tasks.type[slot]!);
     }
   };
+
+  private isStarved(): boolean {
+    return (this.starved ??= this.options.starved());
+  }
 
   /** The mailbox whose consumers get what is in this one: its own, unless it is an orphaned lane. */
   private receiversOf(mailbox: number): number {

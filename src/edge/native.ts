@@ -99,7 +99,12 @@ export class NativeEdge {
     };
     const transport = {
       peer: call.getPeer(),
-      write: (frame: Buffer) => call.write(frame),
+      write: (frame: Buffer): boolean => {
+        // gRPC copies a frame when it takes it, which is at once if none is on its way.
+        const bytes = call.writableLength === 0 ? frame : Buffer.from(frame);
+        call.write(bytes, () => connection.drained());
+        return false;
+      },
       end: (error?: HubError) => (error ? fail(error) : call.end()),
     };
     try {
@@ -117,7 +122,6 @@ export class NativeEdge {
         fail(error);
       }
     });
-    call.on('drain', () => connection.drained());
     call.on('end', () => {
       connection.gone();
       call.end();

@@ -36,14 +36,18 @@ import { refusalOf } from '../wire/status.ts';
 import { Attachments } from './attachments.ts';
 import { InFlight } from './in-flight.ts';
 
-/** A frame grows to about this size before it is sent. */
+/** A frame grows to about this size before it is sent, and to the other one while the last is on its way. */
 const FRAME_BYTES = 256 * 1024;
+const LARGEST_FRAME_BYTES = 1024 * 1024;
 
 /** The connection of a session. */
 export interface Transport {
   /** For people: where the client is. */
   readonly peer: string;
-  /** Sends a frame; false if no more should be sent until {@link Session.drained}. */
+  /**
+   * Sends a frame, whose bytes are the caller's again afterwards; false if no more should be sent until
+   * {@link Session.drained}.
+   */
   write(frame: Buffer): boolean;
   /** Ends the connection, with the error if there is one. */
   end(error?: HubError): void;
@@ -226,6 +230,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   /** Closes the connection after what was said has been sent. */
   close(error?: HubError): void {
+    this.writable = true;
     this.flush();
     const { transport } = this;
     this.transport = undefined;
@@ -300,7 +305,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   tell(progress: Progress): void {
-    if (!this.writable) return;
+    if (!this.takesMore) return;
     this.out.control({ progress: [progress] });
     this.schedule();
   }
@@ -540,12 +545,13 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   private get takesMore(): boolean {
-    return this.writable && this.out.length < FRAME_BYTES * 4;
+    return this.transport !== undefined && this.out.length < LARGEST_FRAME_BYTES;
   }
 
   private flush(): void {
     if (!this.transport || this.out.empty || !this.writable) return;
-    this.writable = this.transport.write(this.out.take());
+    this.writable = this.transport.write(this.out.written());
+    this.out.clear();
   }
 }
 

@@ -56,7 +56,9 @@ export class SessionsDoor {
           throw error;
         }
       },
-      drained: () => session?.drained(),
+      drained: () => {
+        if (session?.isOn(transport)) session.drained();
+      },
       gone: () => session?.disconnected(transport),
     };
   }

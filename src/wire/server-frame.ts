@@ -113,6 +113,11 @@ export class ServerFrameWriter {
     this.writer.length = 0;
   }
 
+  /** What was added so far, valid until something else is. */
+  written(): Buffer {
+    return this.writer.written();
+  }
+
   /** The frame; the writer is empty again. */
   take(): Buffer {
     return this.writer.take();
