@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Target } from './kube/forwarder.ts';
-import { writeImages } from './kube/images.ts';
+import { prepareImages } from './kube/images.ts';
 
 const SCRIPT = join(import.meta.dirname, 'kube/kube.sh');
 const FORWARDER = join(import.meta.dirname, 'kube/forwarder.ts');
@@ -39,7 +39,7 @@ export class KubeCluster {
 
   /** Starts a cluster, with every node ready; takes some seconds. */
   static async up({ nodes = 1 }: KubeOptions = {}): Promise<KubeCluster> {
-    await writeImages();
+    await prepareImages();
     const name = `test-${process.pid}-${started++}`;
     const dir = join(RUNS, name);
     // Whatever happens to this process: when its end of the pipe is closed, the cluster ends.

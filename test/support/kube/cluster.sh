@@ -181,6 +181,9 @@ identities
 export -p | grep ' KUBE_' >"$RUN/env"
 api
 nodes
+# Asking the kernel costs nothing; kubectl would take time from what it asks for.
+listens() { (: </dev/tcp/127.0.0.1/6443) 2>/dev/null; }
+until_done 'the API server listens' listens
 until_done 'the API server is ready' k get --raw /readyz
 say 'the API server is ready'
 controllers

@@ -1,6 +1,6 @@
 /**
  * The images that a cluster for tests gets, made of files of this machine: no registry is asked.
- * `agenthub:dev` is what the Dockerfile describes, but for its base and its Node: keep the two in step.
+ * `agenthub:dev` is what the Dockerfile describes, but for its base, its Node, and types: keep the two in step.
  */
 import { execFileSync } from 'node:child_process';
 import {
@@ -22,6 +22,8 @@ import { place, placeProgram, writeImage } from './oci.ts';
 const ROOT = join(import.meta.dirname, '../../..');
 const BIN = join(ROOT, '.tools/bin');
 const KUBE = join(ROOT, '.tools/kube');
+/** A folder of containerd, which the nodes of a cluster start with. */
+const STORE = join(KUBE, 'store');
 const NODE = realpathSync(join(ROOT, 'node_modules/.bin/node'));
 const MODULES = join(ROOT, 'node_modules');
 
@@ -40,28 +42,37 @@ export const AGENTHUB_CONFIG = {
 /** The image of the NATS server that the tests use everywhere, built like the official one. */
 export const NATS_IMAGE = `nats:${natsVersion()}`;
 
-/** Writes all images to `.tools/kube/images`: those that are there already, only if what they hold has changed. */
-export async function writeImages(): Promise<void> {
+/**
+ * Puts all images where the nodes of new clusters take them from. Does little if what they are made of
+ * has not changed.
+ */
+export async function prepareImages(): Promise<void> {
   mkdirSync(KUBE, { recursive: true });
   const stage = mkdtempSync(join(KUBE, 'stage-'));
   try {
-    await Promise.all([writePause(stage), writeNats(stage), writeAgentHub(stage)]);
+    const changed = await Promise.all([writePause(stage), writeNats(stage), writeAgentHub(stage)]);
+    if (changed.includes(true) || !existsSync(STORE)) unpack();
   } finally {
     rmSync(stage, { recursive: true });
   }
 }
 
+function unpack(): void {
+  const archives = ['pause', 'nats', 'agenthub'].map(archive);
+  execFileSync(join(import.meta.dirname, 'store.sh'), [STORE, ...archives], { stdio: 'inherit' });
+}
+
 /** What holds the namespaces of every pod; containerd is configured with its name. */
-async function writePause(stage: string): Promise<void> {
-  await unlessWritten('pause', [join(BIN, 'pause')], async (path) => {
+function writePause(stage: string): Promise<boolean> {
+  return unlessWritten('pause', [join(BIN, 'pause')], async (path) => {
     const layer = join(stage, 'pause');
     place(layer, { '/pause': join(BIN, 'pause') });
     await writeImage(path, 'localhost/pause:1', [layer], { Entrypoint: ['/pause'] });
   });
 }
 
-async function writeNats(stage: string): Promise<void> {
-  await unlessWritten('nats', [join(BIN, 'nats-server')], async (path) => {
+function writeNats(stage: string): Promise<boolean> {
+  return unlessWritten('nats', [join(BIN, 'nats-server')], async (path) => {
     const layer = join(stage, 'nats');
     base(layer);
     place(layer, { '/nats-server': join(BIN, 'nats-server') });
@@ -75,9 +86,9 @@ async function writeNats(stage: string): Promise<void> {
   });
 }
 
-async function writeAgentHub(stage: string): Promise<void> {
+function writeAgentHub(stage: string): Promise<boolean> {
   const sources = globSync(['{src,operator}/**/*.ts', 'tsconfig*.json', 'package*.json'], { cwd: ROOT });
-  await unlessWritten('agenthub', [NODE, ...sources.map((path) => join(ROOT, path))], async (path) => {
+  return unlessWritten('agenthub', [NODE, ...sources.map((path) => join(ROOT, path))], async (path) => {
     const node = join(stage, 'node');
     base(node);
     placeProgram(node, '/usr/local/bin/node', NODE);
@@ -93,6 +104,9 @@ function placeApplication(layer: string): void {
   if (existsSync(join(ROOT, 'operator'))) build('tsconfig.operator.json', dist);
   chmodSync(join(dist, 'cli/main.js'), 0o755);
   for (const folder of productionModules()) place(layer, { [join('/app', relative(ROOT, folder))]: folder });
+  // Two files out of three, and every node would have to handle them.
+  const unread = ['-name', '*.d.ts', '-o', '-name', '*.map', '-o', '-name', '*.md'];
+  execFileSync('find', [join(layer, 'app/node_modules'), '-type', 'f', '(', ...unread, ')', '-delete']);
   place(layer, { '/app/package.json': join(ROOT, 'package.json') });
   mkdirSync(join(layer, 'usr/local/bin'), { recursive: true });
   symlinkSync('/app/dist/cli/main.js', join(layer, 'usr/local/bin/agenthub'));
@@ -138,23 +152,28 @@ function natsVersion(): string {
   return version;
 }
 
-/** Writes an image, unless it was written from the same files, as their sizes and times tell. */
+function archive(name: string): string {
+  return join(KUBE, 'images', `${name}.tar`);
+}
+
+/** Writes an image, and says so, unless it was written from the same files, as their sizes and times tell. */
 async function unlessWritten(
   name: string,
   sources: readonly string[],
   write: (path: string) => Promise<void>,
-): Promise<void> {
-  const path = join(KUBE, 'images', `${name}.tar`);
+): Promise<boolean> {
+  const path = archive(name);
   const record = `${path}.from`;
   const facts = [...sources, import.meta.filename, join(import.meta.dirname, 'oci.ts')].map((source) => {
     const { size, mtimeMs } = statSync(source);
     return `${source} ${size} ${mtimeMs}\n`;
   });
   const from = facts.join('');
-  if (existsSync(path) && existsSync(record) && readFileSync(record, 'utf8') === from) return;
+  if (existsSync(path) && existsSync(record) && readFileSync(record, 'utf8') === from) return false;
   rmSync(record, { force: true });
   await write(path);
   writeFileSync(record, from);
+  return true;
 }
 
-if (import.meta.main) await writeImages();
+if (import.meta.main) await prepareImages();

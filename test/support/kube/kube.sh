@@ -21,7 +21,7 @@ fail() { echo "kube: $*" >&2; exit 1; }
 VERB=$1 NAME=$2
 shift 2
 
-export KUBE_BIN=$ROOT/.tools/bin KUBE_IMAGES=$ROOT/.tools/kube/images KUBE_SCRIPTS=$HERE
+export KUBE_BIN=$ROOT/.tools/bin KUBE_STORE=$ROOT/.tools/kube/store KUBE_SCRIPTS=$HERE
 export KUBE_RUN=$ROOT/.tools/kube/run/$NAME
 
 # Another process may have its number by now.
@@ -43,7 +43,7 @@ check_machine() {
   for file in kube-apiserver etcd kubelet coredns; do
     [[ -x $KUBE_BIN/$file ]] || fail "$file is missing: make kube-tools"
   done
-  compgen -G "$KUBE_IMAGES/*.tar" >/dev/null || fail 'there are no images: make kube-images'
+  [[ -e $KUBE_STORE ]] || fail 'there are no images: make kube-images'
   [[ $(stat -f -c %T "$ROOT") != overlayfs ]] ||
     fail "containers can't have their layers on an overlay: put the repository on a disk of its own"
 }

@@ -38,6 +38,14 @@ cable() {
   echo 1 >/proc/sys/net/ipv4/ip_forward
 }
 
+# Images are never written to, so all nodes can have the same files; what is known of them changes. A node
+# that comes back has them on its disk.
+images() {
+  [[ ! -e $dir/containerd ]] || return 0
+  cp -al "$KUBE_STORE" "$dir/containerd"
+  find "$dir/containerd" -name '*.db' -exec cp {} {}.own \; -exec mv {}.own {} \;
+}
+
 # This containerd, 1.6, is the last that kubelets of 1.37 still speak with; a newer one will be needed for 1.38.
 # It may not lower OOM scores, as CAP_SYS_RESOURCE may be missing.
 runtime() {
@@ -68,14 +76,6 @@ X
     ctr version >/dev/null 2>&1 && break
     sleep 0.05
   done
-}
-
-# Once: a node that comes back has them on its disk.
-images() {
-  [[ ! -e $dir/imported ]] || return 0
-  local image
-  for image in "$KUBE_IMAGES"/*.tar; do ctr -n k8s.io images import --digests=false "$image"; done
-  touch "$dir/imported"
 }
 
 kubelet_() {
@@ -126,8 +126,8 @@ X
 mkdir -p "$dir"
 disks
 ((n == 1)) || cable
-runtime
 images
+runtime
 kubelet_
 proxy
 wait
