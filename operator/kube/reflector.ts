@@ -164,7 +164,13 @@ export class Reflector<T extends KubeObject> {
     this.#version = version;
     this.#newest = version;
     this.#failure = undefined;
-    into.replaced(objects, version, stale);
+    try {
+      into.replaced(objects, version, stale);
+    } catch (error) {
+      this.#version = undefined;
+      this.#retry(error);
+      return;
+    }
     this.#synced = true;
     // The one who was told may have stopped us.
     if (this.#state === state) this.#watch(version);

@@ -1,7 +1,7 @@
 import type { IncomingMessage } from 'node:http';
 import type { KubeObject } from '../api/object.ts';
 import type { Asked, Status } from './errors.ts';
-import { refusal } from './errors.ts';
+import { KubeError, refusal } from './errors.ts';
 import type { WatchHandler } from './kube.ts';
 import { networkError, parse } from './transport.ts';
 
@@ -55,6 +55,7 @@ export class WatchStream<T extends KubeObject> {
   }
 
   #take(chunk: Buffer): void {
+    if (this.#closed) return;
     let from = 0;
     for (let at = chunk.indexOf(NEWLINE); at !== -1; at = chunk.indexOf(NEWLINE, from)) {
       const line = Buffer.concat([...this.#rest, chunk.subarray(from, at)]).toString('utf8');
@@ -67,24 +68,28 @@ export class WatchStream<T extends KubeObject> {
   }
 
   #say(line: string): void {
-    let event: WatchEvent<T>;
     try {
-      event = parse(line, this.#asked) as WatchEvent<T>;
+      this.#tell(parse(line, this.#asked) as WatchEvent<T>);
     } catch (error) {
-      this.end(error);
-      return;
+      // Whatever it was: the watch is begun anew, and all that is followed here goes on.
+      const { resource } = this.#asked;
+      const message = `an event of ${resource} could not be taken in: ${(error as Error).message}`;
+      this.end(new KubeError('internal', message, { cause: error }));
     }
-    switch (event.type) {
+  }
+
+  #tell({ type, object }: WatchEvent<T>): void {
+    switch (type) {
       case 'ADDED':
-        return this.#handler.added(event.object);
+        return this.#handler.added(object);
       case 'MODIFIED':
-        return this.#handler.modified(event.object);
+        return this.#handler.modified(object);
       case 'DELETED':
-        return this.#handler.deleted(event.object);
+        return this.#handler.deleted(object);
       case 'BOOKMARK':
-        return this.#handler.bookmark(event.object.metadata.resourceVersion ?? '');
+        return this.#handler.bookmark(object.metadata.resourceVersion ?? '');
       case 'ERROR': {
-        const status = event.object as unknown as Status;
+        const status = object as unknown as Status;
         return this.end(refusal(this.#asked, status.code ?? 500, status));
       }
       default: // A later kind of event; what matters comes as one of the above, too.

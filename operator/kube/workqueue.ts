@@ -32,7 +32,7 @@ const BACKOFF: BackoffOptions = { initialMs: 500, maxMs: 300_000 };
  * has one due time, the earliest asked for. Taking it forgets that time: whoever works on a key sees the
  * whole state anew, and says again what it waits for.
  *
- * Pure: time comes in as milliseconds of any clock that does not go back. Whoever drives it calls
+ * Pure: time comes in as milliseconds of any clock; one that is put back delays nothing. Whoever drives it calls
  * {@link take} until it has nothing, then waits until {@link nextDue} or the next {@link add}.
  */
 export class WorkQueue {
@@ -46,6 +46,9 @@ export class WorkQueue {
   /** Since when, and when it is due again. */
   readonly #taken = new Map<string, { readonly since: number; againAt: number }>();
   readonly #attempts = new Map<string, number>();
+  /** Times in here never go back: what they are ahead of those that come in, and the latest. */
+  #ahead = 0;
+  #latest = -Infinity;
 
   constructor({ backoff: options = BACKOFF, random, hooks = {} }: WorkQueueOptions) {
     this.#backoff = options;
@@ -70,9 +73,10 @@ export class WorkQueue {
 
   /** Milliseconds that the longest running work has taken so far; 0 if there is none. */
   longestMs(now: number): number {
-    let since = now;
+    const at = this.#timeAt(now);
+    let since = at;
     for (const work of this.#taken.values()) since = Math.min(since, work.since);
-    return now - since;
+    return at - since;
   }
 
   /** Makes a key ready; if it is taken, once more after {@link done}. */
@@ -82,10 +86,11 @@ export class WorkQueue {
 
   /** Makes a key ready `delayMs` from now, unless it becomes ready earlier. */
   addAfter(key: string, delayMs: number, now: number): void {
-    const due = now + Math.max(0, delayMs);
+    const at = this.#timeAt(now);
+    const due = at + Math.max(0, delayMs);
     const work = this.#taken.get(key);
     if (work !== undefined) work.againAt = Math.min(work.againAt, due);
-    else this.#schedule(key, due, now);
+    else this.#schedule(key, due, at);
   }
 
   /**
@@ -113,11 +118,12 @@ export class WorkQueue {
 
   /** The next key to work on, if any; it stays taken until {@link done}. */
   take(now: number): string | undefined {
-    this.#wake(now);
+    const at = this.#timeAt(now);
+    this.#wake(at);
     for (const [key, since] of this.#ready) {
       this.#ready.delete(key);
-      this.#taken.set(key, { since: now, againAt: Infinity });
-      this.#hooks.taken?.(now - since);
+      this.#taken.set(key, { since: at, againAt: Infinity });
+      this.#hooks.taken?.(at - since);
       return key;
     }
     return undefined;
@@ -127,17 +133,25 @@ export class WorkQueue {
   done(key: string, now: number): void {
     const work = this.#taken.get(key);
     if (work === undefined) return;
+    const at = this.#timeAt(now);
     this.#taken.delete(key);
-    this.#hooks.finished?.(now - work.since);
-    if (work.againAt !== Infinity) this.#schedule(key, work.againAt, now);
+    this.#hooks.finished?.(at - work.since);
+    if (work.againAt !== Infinity) this.#schedule(key, work.againAt, at);
   }
 
   /** When {@link take} may have something: now or earlier if a key is ready, `Infinity` if nothing waits. */
   nextDue(now: number): number {
     if (this.#ready.size > 0) return now;
     let due = Infinity;
-    for (const at of this.#waiting.values()) due = Math.min(due, at);
-    return due;
+    const at = this.#timeAt(now);
+    for (const until of this.#waiting.values()) due = Math.min(due, until);
+    return now + (due - at);
+  }
+
+  #timeAt(now: number): number {
+    this.#ahead = Math.max(this.#ahead, this.#latest - now);
+    this.#latest = now + this.#ahead;
+    return this.#latest;
   }
 
   #schedule(key: string, due: number, now: number): void {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # build.sh [kube-apiserver]: builds what a Kubernetes for tests consists of into .tools/bin, or only its API
-# server and etcd, from the versions in go.mod alone; what is built already is not built again. All of it has one module, so that it is compiled once.
+# server and etcd, from the versions in go.mod alone; what is built already is not built again. All of it has
+# one module, so that it is compiled once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 bin=$PWD/../../.tools/bin

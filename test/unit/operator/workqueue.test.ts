@@ -62,6 +62,17 @@ describe('a work queue', () => {
     expect([work.take(309), work.take(310)]).toEqual([undefined, 'a']);
   });
 
+  test('delays nothing when its clock is put back', () => {
+    const work = queue();
+    work.add('working', 1_000_000);
+    work.take(1_000_000);
+    work.addAfter('a', 500, 1_000_000);
+    expect([work.take(400), work.nextDue(400)]).toEqual([undefined, 900]);
+    work.add('b', 400);
+    expect([work.take(450), work.longestMs(450)]).toEqual(['b', 50]);
+    expect([work.take(899), work.take(900)]).toEqual([undefined, 'a']);
+  });
+
   test('lets failures wait longer and longer, until one succeeds', () => {
     const work = queue();
     const delays: number[] = [];
