@@ -2,7 +2,8 @@ import type { Epoch } from '../core/shard-state.ts';
 import type { Log } from '../log/log.ts';
 import { backoff } from '../std/backoff.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
-import type { HubError } from '../std/errors.ts';
+import { type HubError, retryable } from '../std/errors.ts';
+import type { Logger } from '../std/logger.ts';
 import type { DecidedLease } from './lease-queue.ts';
 import { LeaseQueue } from './lease-queue.ts';
 import { OwnerRecordWriter } from '../wire/owner-record.ts';
@@ -13,6 +14,15 @@ const RECORD_BYTES = 192 * 1024;
 const LEASE_MS = 20;
 /** Writers that wait to be used again. */
 const SPARE = 2;
+/**
+ * What precedes the decisions in a record is not joined with them beyond this: logs take 8 MiB, and alone either
+ * is smaller, see `limits.taskBytes`.
+ */
+const JOINT_BYTES = 6 * 1024 * 1024;
+/** Leases in one record. */
+const LEASES = 16_384;
+/** Tries of an append of which one is reported: about once a minute. */
+const REPORT_TRIES = 60;
 /** Copies of broadcasts in one record: fewer than a record can name. */
 const FANNED_TASKS = 8000;
 
@@ -24,6 +34,7 @@ export interface JournalOptions {
   readonly log: Log;
   readonly clock: Clock;
   readonly random: Random;
+  readonly logger: Logger;
   readonly shard: number;
   /** Decisions gather for at least this long while others are being written, in milliseconds. */
   readonly tickMs: number;
@@ -31,7 +42,7 @@ export interface JournalOptions {
   readonly leaseTag: (lease: DecidedLease) => number | undefined;
   /** The sequence of the last owner record that was applied. */
   readonly applied: () => number;
-  /** Another owner has written since. This journal is closed. */
+  /** Another owner has written since (`aborted`), or the log will never take the record. This journal is closed. */
   readonly fenced: (error: HubError) => void;
 }
 
@@ -177,14 +188,15 @@ export class Journal {
     const prologues = this.options.applied() === this.last ? this.prologues.splice(0) : [];
     for (const prologue of prologues) prologue.write(head);
     this.leasesInFlight = [];
-    this.leases.take(this.finished ? Infinity : this.options.clock.now() - LEASE_MS, (lease) => {
+    this.leases.take(this.finished ? Infinity : this.options.clock.now() - LEASE_MS, LEASES, (lease) => {
       const tag = this.options.leaseTag(lease);
       if (tag === undefined) return;
       head.lease(lease.session, lease.order, tag, lease.slot);
       this.leasesInFlight.push({ slot: lease.slot, session: lease.session });
     });
     if (this.sealed.length === 0) this.seal();
-    const batch = this.sealed.shift();
+    const next = this.sealed[0]?.record.length ?? 0;
+    const batch = head.empty || head.length + next <= JOINT_BYTES ? this.sealed.shift() : undefined;
     if (batch) {
       head.append(batch.record);
       batch.record.reset();
@@ -232,7 +244,7 @@ export class Journal {
     waiters: readonly Waiter[],
     attempt = 0,
   ): void {
-    const { log, shard, clock, random } = this.options;
+    const { log, shard, clock, random, logger } = this.options;
     const id = `o${shard}-${this.epoch.revision}-${this.epoch.counter}-${this.appended}`;
     if (attempt === 0) this.sentAt = clock.now();
     const append = {
@@ -244,7 +256,9 @@ export class Journal {
     } as const;
     log.append(shard, append, (error, sequence) => {
       if (this.closed) return;
-      if (error && error.code !== 'aborted') {
+      if (error && mayPass(error)) {
+        if (attempt % REPORT_TRIES === 1)
+          logger.warn({ shard, attempt, error: error.message }, 'decisions wait: the log does not take them');
         const wait = backoff(attempt, { initialMs: 20, maxMs: 1000 }, random.float());
         clock.after(wait, () => {
           if (!this.closed) this.send(bytes, expectedOwner, waiters, attempt + 1);
@@ -264,4 +278,12 @@ export class Journal {
       this.touchAgain();
     });
   }
+}
+
+/**
+ * Whether the log may take the same append later: when it answers again, has room, or an operator has given back
+ * the right to write. Anything else will never change, and an owner that can't write must not go on.
+ */
+function mayPass(error: HubError): boolean {
+  return error.code === 'permission' || (error.code !== 'aborted' && retryable(error));
 }

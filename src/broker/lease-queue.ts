@@ -40,10 +40,10 @@ export class LeaseQueue {
     this.times.push(at);
   }
 
-  /** Takes out those decided not after `until`. The object that `visit` gets is used again. */
-  take(until: number, visit: (lease: DecidedLease) => void): void {
+  /** Takes out those decided not after `until`, `most` of them. The object that `visit` gets is used again. */
+  take(until: number, most: number, visit: (lease: DecidedLease) => void): void {
     const { lease, times } = this;
-    while (this.head < times.length && times[this.head]! <= until) {
+    for (let left = most; left > 0 && this.head < times.length && times[this.head]! <= until; left--) {
       lease.slot = this.slots[this.head]!;
       lease.order = this.orders[this.head]!;
       lease.delivery = this.deliveries[this.head]!;

@@ -129,6 +129,7 @@ export class Owner implements Applied {
       log,
       clock,
       random,
+      logger: options.logger,
       shard,
       tickMs: options.tickMs,
       leaseTag: ({ slot, order, delivery }) => {

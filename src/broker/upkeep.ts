@@ -28,6 +28,9 @@ export interface Thrift {
   readonly copyBytes: number;
 }
 
+/** Duplicates that are not dropped yet, beyond which a checkpoint of them would be too large for a record. */
+const UNDROPPED = 50_000;
+
 const USUAL: Thrift = {
   sweep: 20_000,
   checkpointBytes: 1024 * 1024,
@@ -151,7 +154,8 @@ export class Upkeep {
     const gained = this.owner.appliedBytes - this.checkpointedAt;
     // One that does not let the log be cut further would only put off the copies that do.
     const pays = urgent || gained >= Math.max(checkpointBytes, known * checkpointShare);
-    if ((pays || (copied && gained >= known)) && state.heldByCheckpoint) {
+    const writable = state.undropped.size <= UNDROPPED;
+    if ((pays || (copied && gained >= known)) && state.heldByCheckpoint && writable) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(

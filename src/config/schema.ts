@@ -213,7 +213,7 @@ export function configSchema(memoryBytes: number) {
       }),
       shards: key(count(1, 1024), '16', 'Shards that mailboxes are spread over; fixed once the log exists.'),
       limits: section('Beyond them clients are told RESOURCE_EXHAUSTED, the limit, and when to try again.', {
-        taskBytes: key(size(KIB, 16 * MIB), '4MiB', 'Largest task, result or progress report.'),
+        taskBytes: key(size(KIB, 6 * MIB), '4MiB', 'Largest task, result or progress report.'),
         batchTasks: key(count(1, 100_000), '10000', 'Tasks in one batch.'),
         sessions: key(count(1, 1_000_000), '20000', 'Sessions of clients.'),
         agentsPerSession: key(count(1, 1_000_000), '10000', 'Agents hosted by one session.'),

@@ -14,12 +14,14 @@ interface Entry {
   known: boolean;
 }
 
+/** The most that all names together have, in UTF-16 units: a checkpoint of them must fit into a record. */
+const TEXT = 1_500_000;
 /** Forgotten entries in the queue that are worth a new one. */
 const DEAD = 1024;
 
 /**
  * Who asked for the tasks that were delivered through a service without acknowledgements: their
- * results name only the task. The last `capacity` are remembered. A broadcast is one task in each of
+ * results name only the task. The last `capacity` are remembered, fewer if their names are very long. A broadcast is one task in each of
  * its mailboxes.
  */
 export class Awaiting {
@@ -29,6 +31,7 @@ export class Awaiting {
   private oldest = 0;
   private readonly capacity: number;
   private count = 0;
+  private text = 0;
 
   constructor(capacity = 16_384) {
     this.capacity = capacity;
@@ -43,7 +46,9 @@ export class Awaiting {
     const entry = { id, awaited, other: this.tasks.get(id), known: true };
     this.tasks.set(id, entry);
     this.queue.push(entry);
-    if (++this.count > this.capacity) this.forgetOldest();
+    this.count++;
+    this.text += textOf(entry);
+    while (this.count > this.capacity || this.text > TEXT) this.forgetOldest();
   }
 
   /** The task of that id in that mailbox; or the last one in any, if none is named. */
@@ -66,6 +71,7 @@ export class Awaiting {
     else this.tasks.delete(id);
     entry.known = false;
     this.count--;
+    this.text -= textOf(entry);
     if (this.queue.length > 2 * this.count + DEAD) this.tidy();
   }
 
@@ -80,6 +86,7 @@ export class Awaiting {
     this.queue = [];
     this.oldest = 0;
     this.count = 0;
+    this.text = 0;
   }
 
   private forgetOldest(): void {
@@ -92,4 +99,8 @@ export class Awaiting {
     this.queue = this.queue.filter(({ known }) => known);
     this.oldest = 0;
   }
+}
+
+function textOf({ id, awaited: { mailbox, type, requester } }: Entry): number {
+  return id.length + mailbox.length + type.length + requester.length;
 }

@@ -464,7 +464,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     lease.read(bytes, scan.leaseStart, scan.leaseEnd);
     const owner = this.owner();
     owner?.settling(now);
-    if (scan.payloadEnd - scan.payloadStart > this.options.taskBytes) {
+    if (answerBytes(scan) > this.options.taskBytes) {
       throw limit('limits.taskBytes', `the result has more than ${this.options.taskBytes} bytes`);
     }
     if (owner) settle(owner, this.session, lease, scan, bytes);
@@ -558,4 +558,18 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 /** The number of a durability in `agenthub.v1.Durability`. */
 export function durabilityOf(durability: LogDurability): Durability {
   return (DURABILITY.indexOf(durability) + 1) as Durability;
+}
+
+/** The size of what a settlement says to the requester: payload, content type and headers. */
+function answerBytes({
+  payloadStart,
+  payloadEnd,
+  contentTypeStart,
+  contentTypeEnd,
+  headers,
+}: SettlementScan): number {
+  let bytes = payloadEnd - payloadStart + contentTypeEnd - contentTypeStart;
+  for (let index = 0; headers && index < headers.count; index++)
+    bytes += headers.end(index) - headers.start(index);
+  return bytes;
 }

@@ -149,6 +149,8 @@ export class TaskScan {
         case TaskField.context:
           scanner.expectBytes('task.context_id');
           checkUtf8(bytes, scanner.start, scanner.stop, 'task.context_id');
+          if (scanner.stop - scanner.start > MAX_CONTEXT_BYTES)
+            throw bad('task.context_id', `must have at most ${MAX_CONTEXT_BYTES} bytes`);
           break;
         case TaskField.payload:
           scanner.expectBytes('task.payload');
@@ -180,6 +182,9 @@ export class TaskScan {
     head.hash[0] = head.hash[0]! ^ this.mailboxHash;
   }
 }
+
+/** The longest context id, in bytes of UTF-8: results repeat it. */
+const MAX_CONTEXT_BYTES = 1024;
 
 /** The longest task id, in bytes of UTF-8. */
 export const MAX_ID_BYTES = 256;

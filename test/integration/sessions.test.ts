@@ -796,6 +796,8 @@ describe('every limit is named by what it refuses', () => {
     expect((await agent.settled()).refused).toMatchObject([{ code: 8, limit: 'limits.taskBytes' }]);
     agent.fail(lease, { payload: big });
     expect((await agent.settled()).refused).toMatchObject([{ code: 8, limit: 'limits.taskBytes' }]);
+    agent.complete(lease, { headers: { trace: 'x'.repeat(2000) } });
+    expect((await agent.settled()).refused).toMatchObject([{ code: 8, limit: 'limits.taskBytes' }]);
     agent.complete(lease);
     expect((await agent.settled()).refused).toEqual([]);
   });

@@ -1,4 +1,5 @@
 import { fromBinary } from '@bufbuild/protobuf';
+import { silent } from '../../../src/std/logger.ts';
 import { describe, expect, test } from '@jest/globals';
 import { Applier } from '../../../src/broker/apply.ts';
 import { Endings } from '../../../src/broker/endings.ts';
@@ -31,6 +32,7 @@ class Desk {
     log: this.log,
     clock: this.clock,
     random: new SeededRandom(1),
+    logger: silent,
     shard: 0,
     tickMs: 1,
     leaseTag: () => undefined,

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { Journal } from '../../../src/broker/journal.ts';
 import type { HubError } from '../../../src/std/errors.ts';
+import { silent } from '../../../src/std/logger.ts';
 import { readOwnerHead } from '../../../src/wire/owner-record.ts';
 import { VirtualClock } from '../../support/clock.ts';
 import { HeldLog, operations } from '../../support/held-log.ts';
@@ -12,6 +13,7 @@ class Desk {
   readonly clock = new VirtualClock();
   readonly log = new HeldLog();
   readonly told: string[] = [];
+  readonly warnings: string[] = [];
   /** Slots whose leases have ended before they were written. */
   readonly ended = new Set<number>();
   fenced: HubError | undefined;
@@ -20,6 +22,7 @@ class Desk {
     log: this.log,
     clock: this.clock,
     random: new SeededRandom(1),
+    logger: { ...silent, warn: (fields) => this.warnings.push((fields as { error: string }).error) },
     shard: 1,
     tickMs: 3,
     leaseTag: ({ slot }) => (this.ended.has(slot) ? undefined : 70 + slot),
@@ -222,7 +225,68 @@ describe('a prologue', () => {
   });
 });
 
+describe('a record', () => {
+  const MIB = 2 ** 20;
+  const large = Buffer.alloc(5 * MIB);
+  large.writeUInt32LE(large.length);
+
+  /** Stores whatever comes; the lengths of all records. */
+  function lengths(desk: Desk): number[] {
+    desk.clock.run(() => {
+      if (desk.log.waiting > 0) desk.store();
+      return desk.journal.idle;
+    });
+    return desk.log.appends.slice(1).map(({ append }) => append.bytes.length);
+  }
+
+  test('is never larger than logs take: a copied task and a result, both as large as may be, are two', () => {
+    const desk = Desk.open();
+    const posting = { number: 1, mailbox: 'reply:a', type: '', entry: large };
+    desk.journal.prologue((record) => record.post({ ...posting, destination: 0 }), desk.waiter('prologue'));
+    desk.journal.record.post({ ...posting, destination: 1 });
+    desk.journal.after(desk.waiter('posted'));
+    const sizes = lengths(desk);
+    expect(sizes).toHaveLength(2);
+    expect(Math.max(...sizes)).toBeLessThan(8 * MIB);
+    expect(desk.told).toEqual(['prologue', 'posted']);
+  });
+
+  test('nor are many leases, which have waited for the log to answer again', () => {
+    const desk = Desk.open();
+    for (let order = 1; order <= 600_000; order++) desk.journal.lease(5, order, 1, SESSION, desk.clock.now());
+    const sizes = lengths(desk);
+    expect(Math.max(...sizes)).toBeLessThan(MIB);
+    expect(sizes.reduce((sum, size) => sum + size)).toBeGreaterThan(9 * MIB);
+  });
+});
+
 describe('an append', () => {
+  test('that the log forbids is tried until it may be made again, and that is reported', () => {
+    const desk = Desk.open();
+    desk.finish(1);
+    desk.clock.advance(10);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      desk.log.refuse('permission');
+      desk.clock.advance(1000);
+    }
+    expect([desk.fenced, desk.warnings]).toEqual([undefined, ['the log says permission']]);
+    desk.store();
+    expect(desk.journal.idle).toBe(true);
+  });
+
+  test.each(['invalid', 'corrupt', 'precondition', 'internal'] as const)(
+    'that the log will never take (%s) ends the journal: its owner must not go on as if nothing were',
+    (code) => {
+      const desk = Desk.open();
+      desk.finish(1);
+      desk.journal.after(desk.waiter('never'));
+      desk.clock.advance(10);
+      desk.log.refuse(code);
+      desk.clock.run();
+      expect([desk.fenced?.code, desk.told, desk.log.waiting]).toEqual([code, [], 0]);
+    },
+  );
+
   test('that is undecided or finds the log full is tried again, the same under the same id', () => {
     const desk = Desk.open();
     desk.finish(1);

@@ -3,7 +3,7 @@ import { LeaseQueue } from '../../../src/broker/lease-queue.ts';
 
 function taken(queue: LeaseQueue, until: number): string[] {
   const leases: string[] = [];
-  queue.take(until, ({ slot, order, delivery, session }) =>
+  queue.take(until, Infinity, ({ slot, order, delivery, session }) =>
     leases.push(`${slot} ${order} ${delivery} ${session}`),
   );
   return leases;
@@ -28,7 +28,7 @@ describe('leases that are not written yet', () => {
     const seen: number[] = [];
     for (let slot = 0; slot < 10_000; slot++) {
       queue.push(slot, slot, 1, slot % 2 ? 'odd' : 'even', slot);
-      queue.take(slot - 100, (lease) => seen.push(lease.slot));
+      queue.take(slot - 100, Infinity, (lease) => seen.push(lease.slot));
     }
     expect(seen).toEqual(Array.from({ length: 9900 }, (_, slot) => slot));
     expect(queue.slotsOf('odd')).toEqual(Array.from({ length: 50 }, (_, index) => 9901 + 2 * index));

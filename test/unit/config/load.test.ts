@@ -191,7 +191,7 @@ describe('a refusal', () => {
       'a size that is too large',
       { env: { AGENTHUB_LIMITS_TASK_BYTES: '1TiB' } },
       'AGENTHUB_LIMITS_TASK_BYTES',
-      ['16MiB'],
+      ['6MiB'],
     ],
     [
       'a share above the whole',
@@ -207,8 +207,8 @@ describe('a refusal', () => {
     ],
     [
       'messages smaller than tasks',
-      { flags: { 'limits-task-bytes': '8MiB' } },
-      'grpc.maxMessageBytes',
+      { flags: { 'limits-task-bytes': '6MiB', 'grpc-max-message-bytes': '5MiB' } },
+      '--grpc-max-message-bytes',
       ['limits.taskBytes'],
     ],
     ['a certificate without a key', { flags: { 'tls-cert-file': 'a' } }, 'tls.keyFile', ['certFile']],

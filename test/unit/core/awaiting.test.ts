@@ -71,4 +71,15 @@ describe('who asked for a task that nobody acknowledges', () => {
     for (const [id, awaited] of awaiting.entries()) again.add(id, awaited);
     expect([...again.entries()]).toEqual([...awaiting.entries()]);
   });
+
+  test('with long names is fewer, so that a checkpoint of all fits into a record', () => {
+    const awaiting = new Awaiting();
+    const long = 'ü'.repeat(250);
+    for (let number = 0; number < 10_000; number++)
+      awaiting.add(`${number}${long}`, { mailbox: long, type: long, requester: long });
+    expect(awaiting.size).toBeGreaterThan(1000);
+    expect(awaiting.size * 4 * 254).toBeLessThan(1.6e6);
+    expect(awaiting.get(`9999${long}`)).toBeDefined();
+    expect(awaiting.get(`0${long}`)).toBeUndefined();
+  });
 });

@@ -29,10 +29,29 @@ const mailbox = fc.oneof(
 );
 /** Tasks that a broker takes. */
 const good: fc.Arbitrary<Init> = fc
-  .tuple(task, mailbox, fc.option(name, { nil: '' }), fc.option(name, { nil: '' }), text)
-  .map(([fields, to, type, requester, id]) => ({ ...fields, to, type, requester, id }));
+  .tuple(
+    task,
+    mailbox,
+    fc.option(name, { nil: '' }),
+    fc.option(name, { nil: '' }),
+    text,
+    fc.string({ maxLength: 300 }),
+  )
+  .map(([fields, to, type, requester, id, contextId]) => ({ ...fields, to, type, requester, id, contextId }));
 
 describe('the scan of a task', () => {
+  test('refuses a context id that would make results larger than a record may be', () => {
+    const scan = new TaskScan();
+    const read = (contextId: string) => {
+      const encoded = encode({ to: 'a', contextId });
+      return () => scan.read(encoded, 0, encoded.length);
+    };
+    expect(read('x'.repeat(1024))).not.toThrow();
+    expect(read('x'.repeat(1025))).toThrow(
+      expect.objectContaining({ code: 'invalid', field: 'task.context_id' }),
+    );
+  });
+
   test('finds what protobuf finds', () => {
     const scan = new TaskScan();
     const expectedHash = new Uint32Array(4);

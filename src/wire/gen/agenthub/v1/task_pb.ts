@@ -110,7 +110,7 @@ export type Task = Message<"agenthub.v1.Task"> & {
   headers: { [key: string]: string };
 
   /**
-   * The conversation that this task belongs to, if agents keep one.
+   * The conversation that this task belongs to, if agents keep one. At most 1,024 bytes.
    *
    * @generated from field: string context_id = 13;
    */
