@@ -17,13 +17,16 @@ FRESH := $(CACHE)/generated
 JEST := node --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
 
 ##@ Use it
-.PHONY: run serve
+.PHONY: run serve cluster
 
 run: install ## Start a broker and two agents, and let them work on a folder of texts: make run INPUT=dir
 	@$(OWN) exec node examples/run.ts $${INPUT:+"$$INPUT"}
 
 serve: install ## Keep a broker running; the environment and ARGS="--port 6000" reach it
 	@$(OWN) exec node src/cli/main.ts serve $(ARGS)
+
+cluster: install nats-server ## Start three NATS servers and three brokers on this machine, and say how to play with them
+	@$(OWN) exec node examples/cluster.ts
 
 ##@ Prove it
 .PHONY: test check sim chaos bench
