@@ -31,7 +31,8 @@ cluster: install nats-server ## Start three NATS servers and three brokers on th
 ##@ Prove it
 .PHONY: test check sim chaos bench
 
-test: install lint-tools nats-server kube-apiserver ## Run the checks and all tests, or some: make test TESTS=test/unit
+# Building the API server takes minutes, so it is built for those tests alone that need it.
+test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(findstring operator,$(TESTS)),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
 	@$(OWN) exec node $(wordlist 2,3,$(JEST)) tools/test.ts $(TESTS)
 
 check: install lint-tools ## Types, style, formatting, imports, unused code, generated files

@@ -1,21 +1,21 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import type { KubeObject, OwnerReference } from '../../operator/api/object.ts';
-import type { Cache } from '../../operator/kube/apply.ts';
-import { Applier } from '../../operator/kube/apply.ts';
-import { KubeClient } from '../../operator/kube/client.ts';
-import { Elector } from '../../operator/kube/elector.ts';
-import { isConflict, isNotFound, KubeError } from '../../operator/kube/errors.ts';
-import { EventRecorder } from '../../operator/kube/events.ts';
-import type { KubeType } from '../../operator/kube/kube.ts';
-import { pathOf } from '../../operator/kube/kube.ts';
-import { LEASE } from '../../operator/kube/lease.ts';
-import { silent } from '../../src/std/logger.ts';
-import { systemClock, systemRandom } from '../../src/std/system.ts';
-import { VirtualClock } from '../support/clock.ts';
-import { until } from '../support/inbox.ts';
-import { KubeApiServer, TOKENS } from '../support/kube-apiserver.ts';
-import { KubeFaults } from '../support/kube-faults.ts';
-import type { ConfigMap } from '../support/kube-objects.ts';
+import type { KubeObject, OwnerReference } from '../../../operator/api/object.ts';
+import type { Cache } from '../../../operator/kube/apply.ts';
+import { Applier } from '../../../operator/kube/apply.ts';
+import { KubeClient } from '../../../operator/kube/client.ts';
+import { Elector } from '../../../operator/kube/elector.ts';
+import { isConflict, isNotFound, KubeError } from '../../../operator/kube/errors.ts';
+import { EventRecorder } from '../../../operator/kube/events.ts';
+import type { KubeType } from '../../../operator/kube/kube.ts';
+import { pathOf } from '../../../operator/kube/kube.ts';
+import { LEASE } from '../../../operator/kube/lease.ts';
+import { silent } from '../../../src/std/logger.ts';
+import { systemClock, systemRandom } from '../../../src/std/system.ts';
+import { VirtualClock } from '../../support/clock.ts';
+import { until } from '../../support/inbox.ts';
+import { KubeApiServer, TOKENS } from '../../support/kube-apiserver.ts';
+import { KubeFaults } from '../../support/kube-faults.ts';
+import type { ConfigMap } from '../../support/kube-objects.ts';
 import {
   CONFIG_MAP,
   configMap,
@@ -26,7 +26,7 @@ import {
   PROBE_DEFINITION,
   samples,
   STATEFUL_SET,
-} from '../support/kube-objects.ts';
+} from '../../support/kube-objects.ts';
 
 let server: KubeApiServer;
 let proxy: KubeFaults;
