@@ -1,24 +1,15 @@
 import type { sendUnaryData, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
-import { create, toBinary } from '@bufbuild/protobuf';
-import { requesterOf, whoAsked } from '../broker/answers.ts';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
 import { Ticket } from '../broker/ticket.ts';
-import { Outcome } from '../core/shard-state.ts';
 import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
-import { asBuffer } from '../wire/bytes.ts';
 import { Ranges } from '../wire/client-frame.ts';
 import { decode } from '../wire/decode.ts';
 import {
-  answerOf,
-  nativeProgress,
-  nativeResult,
-  outcomeOf,
-  readProgress,
   readResult,
   TaskMessageReader,
   taskMessageOf,
@@ -27,7 +18,6 @@ import {
 } from '../wire/eventbus.ts';
 import type { EventBus } from '../wire/gen/eventbus/eventbus_pb.ts';
 import {
-  PublishResponseSchema,
   SubscribeToTaskResultsRequestSchema,
   SubscribeToTasksRequestSchema,
 } from '../wire/gen/eventbus/eventbus_pb.ts';
@@ -35,6 +25,7 @@ import type { Implementation } from '../wire/service.ts';
 import { statusOf } from '../wire/status.ts';
 import type { Door } from './calls.ts';
 import { unary } from './calls.ts';
+import { Reports, SUCCESS } from './reports.ts';
 import { Subscriber } from './subscriber.ts';
 
 /** The local names of the methods, all of which work on bytes. */
@@ -63,8 +54,6 @@ const FIELDS: Readonly<Record<string, string>> = {
   'task.requester': 'requester_agent_id',
 };
 
-/** `PublishResponse{success: true}`, serialized. */
-const SUCCESS = Buffer.of(0x08, 0x01);
 const MAX_FILTERS = 10_000;
 
 /** What an {@link EventBusEdge} is made of. */
@@ -81,16 +70,24 @@ export interface EventBusOptions {
 
 /**
  * The service `eventbus.EventBus`. Its streams are listeners: each gets a copy of everything that is
- * for its agent. Answers name their task and executor, not a lease, see `broker/answers.ts`.
+ * for its agent. Answers name their task and executor, not a lease, see {@link Reports}.
  */
 export class EventBusEdge {
   private readonly options: EventBusOptions;
   private readonly reader = new TaskMessageReader();
   private readonly ranges = new Ranges();
   private readonly resultStreams = new Set<ResultStream>();
+  private readonly reports: Reports;
 
   constructor(options: EventBusOptions) {
+    const { broker, clock, taskBytes } = options;
     this.options = options;
+    this.reports = new Reports({
+      broker,
+      clock,
+      taskBytes,
+      resultForAll: (result) => this.resultForAll(result),
+    });
   }
 
   /** The handlers; all of them work on bytes. */
@@ -98,8 +95,8 @@ export class EventBusEdge {
     const admit = this.options.door.admit.bind(this.options.door);
     return {
       publishTask: (call, callback) => this.publishTask(call, callback),
-      publishTaskResult: unary(admit, (request: Buffer) => this.publishResult(request)),
-      publishTaskProgress: unary(admit, (request: Buffer) => this.publishProgress(request)),
+      publishTaskResult: unary(admit, (request: Buffer) => this.reports.result(request)),
+      publishTaskProgress: unary(admit, (request: Buffer) => this.reports.progress(request)),
       subscribeToTasks: (call) => this.subscribe(call, () => this.subscribeToTasks(call)),
       subscribeToTaskResults: (call) => this.subscribe(call, () => this.subscribeToResults(call)),
       subscribeToTaskProgress: (call) => this.subscribe(call, () => this.subscribeToProgress(call)),
@@ -124,68 +121,17 @@ export class EventBusEdge {
     }
   }
 
-  private async publishResult(request: Buffer): Promise<Buffer> {
-    const { broker, clock } = this.options;
-    const report = readResult(request);
-    this.checkSize(report.bytes, 'result');
-    const { taskId, executorAgentId: executor, status, errorMessage } = report.message;
-    const asked = whoAsked(broker, executor, taskId);
-    if (!asked) return this.resultForAll(taskId, report.bytes);
-    const outcome = outcomeOf(status);
-    if (asked.state === 'ended') return ended(asked.outcome, outcome);
-    const { owner } = asked;
-    const { origin, requester, ...task } = requesterOf(asked)!;
-    const awaited = {
-      mailbox: task.to,
-      type: task.type,
-      requester: origin === '' ? requester : `${requester}#${origin}`,
-    };
-    let inTime = true;
-    await new Promise<void>((durable) => {
-      if (asked.state === 'awaited' || outcome === 0) {
-        const result = nativeResult(report, { ...task, requester, now: clock.now() });
-        if (requester === '') durable();
-        else owner.resolve(taskId, awaited, outcome, result, durable);
-      } else if (outcome === Outcome.cancelled) inTime = owner.cancel(asked.slot, errorMessage, durable);
-      else {
-        const by = { executor, payload: answerOf(report.bytes) };
-        inTime = owner.answer(asked.slot, outcome === Outcome.succeeded, errorMessage, by, durable);
-      }
-      if (!inTime) durable();
-    });
-    return inTime ? SUCCESS : ended(0, outcome);
-  }
-
-  /** Nobody here knows the task: whoever reads results may be waiting for it. */
-  private resultForAll(taskId: string, result: Buffer): Buffer {
+  /** Nobody knows the task: whoever reads results may be waiting for it. */
+  private resultForAll(result: Buffer): void {
+    const {
+      bytes,
+      message: { taskId },
+    } = readResult(result);
     for (const { subscriber, taskIds } of this.resultStreams) {
       if (!wants(taskIds, taskId)) continue;
-      if (subscriber.takesMore) subscriber.send(result);
+      if (subscriber.takesMore) subscriber.send(bytes);
       else this.options.metrics.copiesDropped.add();
     }
-    return SUCCESS;
-  }
-
-  private publishProgress(request: Buffer): Buffer {
-    const { broker, clock } = this.options;
-    const report = readProgress(request);
-    this.checkSize(report.bytes, 'progress');
-    const { taskId, executorAgentId: executor } = report.message;
-    const now = clock.now();
-    const asked = whoAsked(broker, executor, taskId);
-    if (!asked) broker.progress.passToAll(nativeProgress(report, { to: executor, requester: '', now }));
-    const by = asked && requesterOf(asked);
-    if (by) broker.progress.pass(nativeProgress(report, { ...by, now }), by.origin);
-    return SUCCESS;
-  }
-
-  private checkSize(report: Buffer, name: string): void {
-    const { taskBytes } = this.options;
-    if (report.length <= taskBytes) return;
-    throw limit(
-      'limits.taskBytes',
-      `the ${name} has ${report.length} bytes; at most ${taskBytes} are accepted`,
-    );
   }
 
   private subscribe(call: Stream, begin: () => void): void {
@@ -273,13 +219,6 @@ export class EventBusEdge {
     broker.sessions.connect(subscriber);
     return subscriber;
   }
-}
-
-/** The answer to a result that comes after the task's end: the same end again is none the worse. */
-function ended(was: number, reported: number): Buffer {
-  if (was === reported && was !== 0) return SUCCESS;
-  const error = 'the task has ended before; this result was not kept';
-  return asBuffer(toBinary(PublishResponseSchema, create(PublishResponseSchema, { success: false, error })));
 }
 
 function inTheirWords(error: HubError): HubError {
