@@ -8,7 +8,7 @@ import type { Context, OptionalKinds } from './context.ts';
 import { eventsOf } from './events.ts';
 import type { PlannedEvent } from './events.ts';
 import type { PodView } from './pods.ts';
-import { planPool } from './pool.ts';
+import { planPool, unsettledShards } from './pool.ts';
 import type { PoolPlan, PoolState, SetObject } from './pool.ts';
 import type { Child } from './resources/child.ts';
 import { natsRevision } from './resources/nats-set.ts';
@@ -77,15 +77,17 @@ export function plan(snapshot: Snapshot): Plan {
   );
   // Pods are made of Secrets: while one is missing none is made or replaced, and those that run go on.
   const frozen = missing.length > 0 || create.length > 0;
+  // The brokers of all pools are one cluster, and share its shards.
+  const unsettled = unsettledShards(Object.values(snapshot.pods).flat(), cluster.spec.shards);
   const pools = cluster.spec.pools.map((pool) =>
-    planPool(context, pool, poolState(snapshot, pool.name), now, frozen),
+    planPool(context, pool, poolState(snapshot, pool.name), now, { frozen, unsettled }),
   );
   const nats = natsSituation(context, snapshot, frozen);
   const situation: Situation = {
     cluster,
     pools,
     nats,
-    obstacles: [...snapshot.obstacles, ...missing, ...leftoverPools(snapshot)],
+    obstacles: [...snapshot.obstacles, ...missing, ...leftoverPools(snapshot), ...ineffective(cluster)],
     foreignAutoscalers: snapshot.foreignAutoscalers,
   };
   const status = statusOf(situation, now);
@@ -190,6 +192,14 @@ function leftoverPools(snapshot: Snapshot): readonly Obstacle[] {
       reason: 'PoolNotEmpty',
       message: `pool ${pool} is no more in the spec but still holds ${queued} tasks; it goes when they are done`,
     }));
+}
+
+/** What the spec says and this version can't do. */
+function ineffective({ spec }: BrokerCluster): readonly Obstacle[] {
+  if (spec.pools.length === 1) return [];
+  const message =
+    'brokers of this version share all mailboxes among all pools: placement rules do not count yet; use one pool';
+  return [{ reason: 'PlacementNotSupported', message }];
 }
 
 function leftovers({ cluster, pods }: Snapshot): readonly { pool: string; queued: number }[] {

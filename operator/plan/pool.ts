@@ -53,13 +53,14 @@ export interface PoolPlan {
   readonly unsettled: string | undefined;
 }
 
-/** What is to be done about the brokers of a pool. `frozen`: none of them is to be replaced now. */
+/** What is to be done about the brokers of a pool. `frozen`: none of them is to be replaced now;
+ * `unsettled`: what {@link unsettledShards} says. */
 export function planPool(
   context: Context,
   pool: PoolSpec,
   state: PoolState,
   now: number,
-  frozen: boolean,
+  { frozen, unsettled }: { readonly frozen: boolean; readonly unsettled: string | undefined },
 ): PoolPlan {
   const { cluster } = context;
   const { spec, status, metadata } = cluster;
@@ -69,7 +70,6 @@ export function planPool(
     scale !== undefined && spec.autoscaling.mode === 'Auto' ? scale.replicas : wished(context, pool);
   const size = state.set?.spec?.replicas ?? desired;
   const revision = brokerRevision(context, pool);
-  const unsettled = unsettledShards(state.pods, shardsOf(cluster, pool));
   const leaving = state.pods.filter(({ ordinal }) => ordinal >= size);
   const rollout = planRollout({
     now,
@@ -195,8 +195,8 @@ function decide(
   });
 }
 
-/** Whether every shard is served by exactly one broker; else what is wrong. */
-function unsettledShards(pods: readonly PodView[], shards: number): string | undefined {
+/** What is wrong with who serves which shard; absent if every shard is served by exactly one broker. */
+export function unsettledShards(pods: readonly PodView[], shards: number): string | undefined {
   const serving = pods.filter(({ ready }) => ready);
   const mute = serving.find(({ answers }) => answers.capacity === undefined);
   if (mute !== undefined) return `${mute.name} has not told yet which shards it has`;

@@ -139,9 +139,7 @@ function environment(cluster: Context['cluster']): readonly object[] {
     fieldVariable('POD_IP', 'status.podIP'),
     { name: 'AGENTHUB_CONFIG', value: `${FILES.config}/${CONFIG_FILE}` },
     fieldVariable('AGENTHUB_SERVICE_NAME', 'metadata.name'),
-    ...(spec.service.advertise && ADDRESS_VARIABLE !== undefined
-      ? [{ name: ADDRESS_VARIABLE, value: address }]
-      : []),
+    ...(spec.service.advertise ? [{ name: 'AGENTHUB_CLUSTER_ADDRESS', value: address }] : []),
     secretVariable('AGENTHUB_AUTH_ADMIN_TOKENS', internal, INTERNAL_KEYS.adminToken),
     // For commands in the pod, as the drain before it stops.
     secretVariable('AGENTHUB_CLIENT_TOKEN', internal, INTERNAL_KEYS.adminToken),
@@ -166,9 +164,6 @@ function environment(cluster: Context['cluster']): readonly object[] {
       : [secretVariable('AGENTHUB_NATS_TOKEN', external.token.secretName, external.token.key)]),
   ];
 }
-
-/** How brokers are told the address that they tell clients; none yet has a key for it. */
-const ADDRESS_VARIABLE: string | undefined = undefined as string | undefined;
 
 interface Files {
   readonly volume: object;

@@ -1,0 +1,199 @@
+import { createHash } from 'node:crypto';
+import type { Clock, Random } from '../../src/std/clock.ts';
+import type { BrokerCluster } from '../api/brokercluster.ts';
+import { isNotFound } from '../kube/errors.ts';
+import type { Kube } from '../kube/kube.ts';
+import { host, INTERNAL_KEYS, LABEL, nameOf, PORTS } from '../plan/context.ts';
+import type { SecretView, Snapshot } from '../plan/plan.ts';
+import { viewPod } from '../plan/pods.ts';
+import type { PodObject, PodView } from '../plan/pods.ts';
+import { secretReferences } from '../plan/resources/secrets.ts';
+import type { Obstacle } from '../plan/verdicts.ts';
+import { parseTime } from '../plan/words.ts';
+import type { PodAddress } from '../pods.ts';
+import type { Answers } from './answers.ts';
+import type { Caches } from './caches.ts';
+import { NODE, SECRET } from './kinds.ts';
+import type { NodeObject, SecretObject } from './kinds.ts';
+
+/** What is needed to observe a cluster. */
+export interface ObserverOptions {
+  readonly kube: Kube;
+  readonly caches: Caches;
+  readonly answers: Answers;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly defaultImages: Snapshot['defaultImages'];
+  /** Whether nodes may be read, to find out which pods are lost. */
+  readonly nodes: boolean;
+}
+
+/** A cluster as it was found. */
+export interface Observation {
+  readonly snapshot: Snapshot;
+  /** How each pod is asked. */
+  readonly addressOf: (pod: PodView) => PodAddress | undefined;
+}
+
+/** Secrets and nodes are read again after this time, in milliseconds. */
+const READ_AGAIN_MS = 20_000;
+const TOKEN_BYTES = 24;
+
+interface Read<T> {
+  readonly at: number;
+  readonly object: T;
+}
+
+/** Finds out all that a plan follows from. */
+export class Observer {
+  readonly #options: ObserverOptions;
+  readonly #secrets = new Map<string, Read<SecretObject>>();
+  readonly #nodes = new Map<string, Read<NodeObject>>();
+
+  constructor(options: ObserverOptions) {
+    this.#options = options;
+  }
+
+  /** @throws HubError if something can't be observed: then nothing must be done. */
+  async observe(
+    cluster: BrokerCluster,
+    obstacles: readonly Obstacle[],
+    signal: AbortSignal,
+  ): Promise<Observation> {
+    const { caches, clock, random, answers, defaultImages } = this.#options;
+    const { name, namespace, uid } = cluster.metadata;
+    const secrets = await this.#readSecrets(cluster, signal);
+    const pods = caches.podsOf(namespace, name);
+    const addressOf = this.#addresses(cluster, secrets, pods);
+    const asked = pods.flatMap((pod) => {
+      const address = addressOf(pod.metadata.name);
+      return isBroker(pod) && address !== undefined ? [{ uid: pod.metadata.uid ?? '', address }] : [];
+    });
+    const [told, lost] = await Promise.all([answers.ask(asked, signal), this.#lostNodes(pods, signal)]);
+    const view = (pod: PodObject, container: string): PodView[] => {
+      const node = pod.spec?.nodeName;
+      const found = viewPod(
+        pod,
+        container,
+        told.get(pod.metadata.uid ?? ''),
+        node === undefined ? undefined : lost.get(node),
+      );
+      return found === undefined ? [] : [found];
+    };
+    const byPool: Record<string, PodView[]> = {};
+    for (const pod of pods.filter(isBroker)) {
+      const pool = pod.metadata.labels?.[LABEL.pool] ?? '';
+      (byPool[pool] ??= []).push(...view(pod, 'broker'));
+    }
+    const snapshot: Snapshot = {
+      now: clock.now(),
+      cluster,
+      kinds: {
+        serviceMonitor: caches.childrenOf('ServiceMonitor') !== undefined,
+        prometheusRule: caches.childrenOf('PrometheusRule') !== undefined,
+      },
+      defaultImages,
+      children: caches.ownedBy(uid),
+      pods: byPool,
+      natsPods: pods.filter((pod) => !isBroker(pod)).flatMap((pod) => view(pod, 'nats')),
+      secrets: Object.fromEntries([...secrets].map(([key, secret]) => [key, viewSecret(secret)])),
+      foreignAutoscalers: caches.autoscalersOf(namespace, name),
+      obstacles,
+      token: () => random.token(TOKEN_BYTES),
+    };
+    return { snapshot, addressOf: (pod) => addressOf(pod.name) };
+  }
+
+  /** Forgets what was read of the Secrets of a cluster: they have just been made. */
+  forget({ metadata: { namespace } }: BrokerCluster): void {
+    for (const key of this.#secrets.keys()) if (key.startsWith(`${namespace}/`)) this.#secrets.delete(key);
+  }
+
+  async #readSecrets(cluster: BrokerCluster, signal: AbortSignal): Promise<Map<string, SecretObject>> {
+    const { namespace } = cluster.metadata;
+    const names = new Set([
+      nameOf.internalSecret(cluster),
+      nameOf.agentSecret(cluster),
+      ...secretReferences(cluster).map(({ name }) => name),
+    ]);
+    const { kube } = this.#options;
+    const found = new Map<string, SecretObject>();
+    for (const name of names) {
+      const read = (): Promise<SecretObject> => kube.get(SECRET, { namespace, name }, { signal });
+      const secret = await this.#read(this.#secrets, `${namespace}/${name}`, read);
+      if (secret !== undefined) found.set(name, secret);
+    }
+    return found;
+  }
+
+  /** Nodes that have not been heard of, and since when; asked only about pods that don't work. */
+  async #lostNodes(pods: readonly PodObject[], signal: AbortSignal): Promise<ReadonlyMap<string, number>> {
+    const lost = new Map<string, number>();
+    const { kube, nodes } = this.#options;
+    if (!nodes) return lost;
+    const doubtful = pods.filter(({ status, metadata }) => {
+      const ready = status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
+      return !ready || metadata.deletionTimestamp !== undefined;
+    });
+    for (const name of new Set(
+      doubtful.flatMap(({ spec }) => (spec?.nodeName === undefined ? [] : [spec.nodeName])),
+    )) {
+      const node = await this.#read(this.#nodes, name, () => kube.get(NODE, { name }, { signal }));
+      const ready = node?.status?.conditions?.find(({ type }) => type === 'Ready');
+      // One that is not there any more is lost for good.
+      if (node === undefined) lost.set(name, 0);
+      else if (ready?.status === 'Unknown') lost.set(name, parseTime(ready.lastTransitionTime) ?? Infinity);
+    }
+    return lost;
+  }
+
+  /** What is not there is asked for every time; what is there, now and then. */
+  async #read<T>(cache: Map<string, Read<T>>, key: string, get: () => Promise<T>): Promise<T | undefined> {
+    const now = this.#options.clock.now();
+    const known = cache.get(key);
+    if (known !== undefined && now - known.at < READ_AGAIN_MS) return known.object;
+    try {
+      const object = await get();
+      cache.set(key, { at: now, object });
+      return object;
+    } catch (error) {
+      if (!isNotFound(error)) throw error;
+      cache.delete(key);
+      return undefined;
+    }
+  }
+
+  #addresses(
+    cluster: BrokerCluster,
+    secrets: ReadonlyMap<string, SecretObject>,
+    pods: readonly PodObject[],
+  ): (pod: string) => PodAddress | undefined {
+    const { tls } = cluster.spec;
+    const token = text(secrets.get(nameOf.internalSecret(cluster)), INTERNAL_KEYS.adminToken);
+    const certificate = tls === undefined ? undefined : secrets.get(tls.secretName);
+    const ca = text(certificate, 'ca.crt') ?? text(certificate, 'tls.crt');
+    const ips = new Map(pods.map(({ metadata, status }) => [metadata.name, status?.podIP]));
+    return (pod) => {
+      const ip = ips.get(pod);
+      if (ip === undefined) return undefined;
+      const serverName = `${pod}.${host(cluster, nameOf.brokers(cluster))}`;
+      return { ip, port: PORTS.http, token, tls: tls === undefined ? undefined : { ca, serverName } };
+    };
+  }
+}
+
+function isBroker({ metadata }: PodObject): boolean {
+  return metadata.labels?.[LABEL.component] === 'broker';
+}
+
+function text(secret: SecretObject | undefined, key: string): string | undefined {
+  const value = secret?.data?.[key];
+  return value === undefined ? undefined : Buffer.from(value, 'base64').toString('utf8');
+}
+
+function viewSecret({ metadata, data = {} }: SecretObject): SecretView {
+  const keys = Object.keys(data).sort();
+  const hash = createHash('sha256').update(metadata.uid ?? '');
+  for (const key of keys) hash.update(`\0${key}\0${data[key] ?? ''}`);
+  return { keys, fingerprint: hash.digest('base64url').slice(0, 12) };
+}
