@@ -16,7 +16,7 @@ async function main(): Promise<void> {
     timestamp: stdTimeFunctions.isoTime,
     serializers: { error: stdSerializers.err },
   });
-  const kube = new KubeClient({ clock: systemClock, logger });
+  const kube = await KubeClient.create({ source: { env: process.env }, clock: systemClock, logger });
   const metrics = new OperatorMetrics(() => operator);
   const operator: Operator = new Operator({
     kube,
