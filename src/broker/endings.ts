@@ -3,7 +3,7 @@ import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { mix } from '../core/murmur3.ts';
 import { shardOf, shardOfBytes } from '../core/shard.ts';
-import { Flag, Kind, State } from '../core/task-table.ts';
+import { Flag, Kind, MOST_DELIVERIES, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Random } from '../std/clock.ts';
 import { backoff } from '../std/backoff.ts';
@@ -135,7 +135,8 @@ export class Endings {
   retry(slot: number, error: string, retryAfterMs: number, now: number, by: Answer = NOBODY): void {
     const { state, delivery, random } = this.options;
     const { tasks } = state;
-    if (tasks.kind[slot] === Kind.result) return this.giveBack(slot, now + delivery.backoffInitialMs, true);
+    if (tasks.kind[slot] === Kind.result)
+      return this.giveBack(slot, now, now + delivery.backoffInitialMs, true);
     const attempts = tasks.attempts[slot]! + 1;
     if (tasks.flags[slot]! & Flag.once) return this.giveUp(slot, 'attempts', error, now, by);
     const bytes = state.batches.bytes(tasks.batch[slot]!);
@@ -144,13 +145,15 @@ export class Endings {
     const initialMs = this.facts(slot).backoffMs || delivery.backoffInitialMs;
     const pause =
       retryAfterMs || backoff(attempts, { initialMs, maxMs: delivery.backoffMaxMs }, random.float());
-    this.giveBack(slot, now + pause, true);
+    this.giveBack(slot, now, now + pause, true);
   }
 
-  /** It goes back to its mailbox. */
-  giveBack(slot: number, notBefore: number, counts: boolean): void {
+  /** It goes back to its mailbox, unless no lease of a further delivery could be told from a former one. */
+  giveBack(slot: number, now: number, notBefore = 0, counts = false): void {
     const { state, journal, holds } = this.options;
     const deliveries = this.deliveries(slot);
+    if (deliveries >= MOST_DELIVERIES)
+      return this.giveUp(slot, 'attempts', `it came back from ${MOST_DELIVERIES} deliveries`, now);
     holds.decided[slot] = Decided.returning;
     const { order, tag } = state.tasks;
     journal.record.release(order[slot]!, tag[slot]!, slot, deliveries, notBefore, counts);

@@ -4,7 +4,7 @@ import { Subscriptions } from '../core/subscription.ts';
 import { isDue, isOverdue, ReadyQueues } from '../core/ready.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import { Outcome, outranks, ShardState } from '../core/shard-state.ts';
-import { Flag, Kind, NONE, State } from '../core/task-table.ts';
+import { Flag, Kind, MOST_DELIVERIES, NONE, State } from '../core/task-table.ts';
 import type { Log, Reading, Subject } from '../log/log.ts';
 import type { Metrics, TaskTypeMetrics } from '../obs/metrics.ts';
 import type { Clock, Random } from '../std/clock.ts';
@@ -405,7 +405,7 @@ export class Owner implements Applied {
     for (const slot of this.holders.heldBy(session)) {
       this.alarms.clear(slot);
       if (counts) this.endings.retry(slot, error, 0, this.now);
-      else this.endings.giveBack(slot, 0, false);
+      else this.endings.giveBack(slot, this.now);
       this.letGo(slot);
     }
     for (const consumer of this.consumersOf.get(session) ?? []) this.detach(consumer);
@@ -443,7 +443,7 @@ export class Owner implements Applied {
     for (const slot of this.holders.heldBy(sink.session)) {
       if (listed.has(slot) || this.holds.deliveredAt[slot]! >= before) continue;
       this.alarms.clear(slot);
-      this.endings.giveBack(slot, 0, false);
+      this.endings.giveBack(slot, this.now);
       this.letGo(slot);
     }
     this.dispatchAll();
@@ -505,7 +505,7 @@ export class Owner implements Applied {
   giveBack(lease: Lease, session: string): void {
     const slot = this.held(lease, session);
     this.alarms.clear(slot);
-    this.endings.giveBack(slot, 0, false);
+    this.endings.giveBack(slot, this.now);
     this.letGo(slot);
   }
 
@@ -633,10 +633,11 @@ export class Owner implements Applied {
     return true;
   }
 
-  /** Puts a dead letter back into its mailbox. */
+  /** Puts a dead letter back into its mailbox; false if it is none, or was delivered too often for any lease. */
   revive(slot: number): boolean {
-    if (this.state.tasks.state[slot] !== State.dead || this.holds.decided[slot] !== Decided.nothing)
-      return false;
+    const { state, deliveries } = this.state.tasks;
+    if (state[slot] !== State.dead || this.holds.decided[slot] !== Decided.nothing) return false;
+    if (deliveries[slot]! >= MOST_DELIVERIES) return false;
     this.holds.decided[slot] = Decided.returning;
     this.journal.record.revive(this.state.tasks.order[slot]!, this.state.tasks.tag[slot]!, slot);
     this.journal.touch();

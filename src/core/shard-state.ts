@@ -5,7 +5,7 @@ import { NumberMap } from './identity.ts';
 import { Mailboxes } from './mailboxes.ts';
 import { Names } from './names.ts';
 import { Outbox } from './outbox.ts';
-import { Flag, grown, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
+import { Flag, grown, MOST_DELIVERIES, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
 
 /** How a task ended; the numbers are those of `agenthub.v1.Outcome`. */
 export const Outcome = { succeeded: 1, failed: 2, cancelled: 3, expired: 4, delivered: 5 } as const;
@@ -187,7 +187,7 @@ export class ShardState {
     this.mailboxes.queued[mailbox]!--;
     this.mailboxes.leased[mailbox]!++;
     tasks.state[slot] = State.leased;
-    tasks.deliveries[slot]!++;
+    if (tasks.deliveries[slot]! < MOST_DELIVERIES) tasks.deliveries[slot]!++;
     tasks.session[slot] = session;
     this.sessions.retain(session);
     if (session >= this.leaseHead.length) {

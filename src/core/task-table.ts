@@ -4,6 +4,9 @@ export const NONE = 0xffffffff;
 /** Tasks per record at most; so that sequence and index make one exact 53-bit number. */
 export const RECORD_TASKS = 8192;
 
+/** Deliveries of one task at most: 16 bits of a lease say which one it is of. */
+export const MOST_DELIVERIES = 0xffff;
+
 /** What a slot holds, as the log tells it. */
 export const State = { free: 0, queued: 1, leased: 2, dead: 3 } as const;
 
@@ -42,7 +45,7 @@ export class TaskTable {
   flags = new Uint8Array(0);
   /** Failed or expired deliveries: those that count against `max_attempts`. */
   attempts = new Uint8Array(0);
-  /** All deliveries, also those handed back untouched; part of the lease's name. */
+  /** All deliveries, also those handed back untouched, {@link MOST_DELIVERIES} at most; part of the lease's name. */
   deliveries = new Uint16Array(0);
   mailbox = new Uint32Array(0);
   type = new Uint32Array(0);

@@ -118,8 +118,8 @@ const BUGS: Record<string, () => () => void> = {
       if (rest[2] === true) self.tasks.attempts[slot]!++;
     }),
   'attempts are never used up': () =>
-    replace(Endings, 'giveUp', (self: Endings, original, args: [number, string, ...unknown[]]) => {
-      if (args[1] === 'attempts') self.giveBack(args[0], 0, true);
+    replace(Endings, 'giveUp', (self: Endings, original, args: [number, string, string, number]) => {
+      if (args[1] === 'attempts') self.giveBack(args[0], args[3], 0, true);
       else original(...args);
     }),
   'a number of the outbox is used again': () =>

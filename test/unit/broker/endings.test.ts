@@ -100,6 +100,32 @@ function posted(records: readonly Uint8Array[]): { posting: Posting; result: Res
     .map((posting) => ({ posting, result: fromBinary(ResultSchema, entryBody(posting.entry, 0)) }));
 }
 
+describe('a task that comes back for ever', () => {
+  test('is given up before a lease of a new delivery is called like one of a former one', () => {
+    const desk = new Desk();
+    const slot = desk.task({ requester: 'asker' });
+    desk.state.tasks.deliveries[slot] = 0xfffe;
+    desk.endings.giveBack(slot, NOW);
+    expect(desk.said()).toEqual(['release']);
+    desk.holds.clear(slot);
+    desk.state.tasks.deliveries[slot] = 0xffff;
+    desk.endings.giveBack(slot, NOW);
+    const [posting] = posted(desk.written());
+    expect(posting?.result).toMatchObject({
+      outcome: Outcome.failed,
+      error: expect.stringContaining('65535'),
+    });
+  });
+
+  test('does so also if it is a result, which nobody takes', () => {
+    const desk = new Desk();
+    const slot = desk.result();
+    desk.state.tasks.deliveries[slot] = 0xffff;
+    desk.endings.retry(slot, '', 0, NOW);
+    expect(desk.said()).toEqual(['finish']);
+  });
+});
+
 describe('a task that was completed', () => {
   test('ends, and its requester gets the result, in one record', () => {
     const desk = new Desk();
@@ -208,7 +234,7 @@ describe('a delivery that failed', () => {
     const desk = new Desk();
     const slot = desk.task();
     desk.holds.decided[slot] = Decided.leasing;
-    desk.endings.giveBack(slot, 0, false);
+    desk.endings.giveBack(slot, NOW);
     expect(operations(desk.written()[0]!)[0]).toBe(`release ${desk.state.tasks.order[slot]} 7 ${slot} 1 0`);
   });
 });
