@@ -48,7 +48,10 @@ function run(name: string, command: string, args: readonly string[]): ChildProce
 
 /** Stops the brokers in good order, then the servers under them. */
 async function stop(code: number, why: string): Promise<never> {
-  if (stopping) return process.exit(code);
+  if (stopping) {
+    for (const child of children.values()) child.kill('SIGKILL');
+    return process.exit(1);
+  }
   stopping = true;
   process.stderr.write(`\n${why}\n`);
   for (const kind of ['broker', 'nats']) {
@@ -87,8 +90,8 @@ async function startBroker(index: number): Promise<void> {
   await once(child.stdout!, 'data');
 }
 
-process.once('SIGINT', () => void stop(0, 'Stopping; once more to be quick.'));
-process.once('SIGTERM', () => void stop(0, 'Stopping.'));
+process.on('SIGINT', () => void stop(0, 'Stopping; once more to be quick.'));
+process.on('SIGTERM', () => void stop(0, 'Stopping.'));
 process.stderr.write(
   'Starting three NATS servers and three brokers; the first time they elect leaders for a while.\n',
 );

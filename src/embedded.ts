@@ -30,6 +30,7 @@ import { NodeProcess } from './obs/process.ts';
 import { RecentLatencies } from './obs/recent.ts';
 import type { Timer } from './std/clock.ts';
 import type { HubError } from './std/errors.ts';
+import { toHubError } from './std/errors.ts';
 import type { Logger } from './std/logger.ts';
 import { systemClock, systemRandom } from './std/system.ts';
 import { Admin } from './wire/gen/agenthub/v1/admin_pb.ts';
@@ -43,6 +44,13 @@ const TICK_MS = 2;
 const WATCH_MS = 3000;
 /** How often a stopping broker looks whether its leases are settled, in milliseconds. */
 const STOP_CHECK_MS = 20;
+/** How long what may pass by itself is waited for at the start, in milliseconds, and how often it is tried. */
+const PATIENCE_MS: Readonly<Record<string, number>> = {
+  unavailable: 60_000,
+  // Servers that have yet to find each other can't keep so many replicas.
+  'precondition nats.replicas': 20_000,
+};
+const AGAIN_MS = 1000;
 /** A broker with so many agents, or so many tasks per second, counts as full. */
 const FULL_AGENTS = 100_000;
 const FULL_TASKS_PER_SECOND = 250_000;
@@ -79,10 +87,14 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   const door = new Door(lock);
   const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
   const probe = new NodeProcess(clock);
-  const log = await openLog(config, logger);
+  const log = await patiently('the log', () => openLog(config, logger), logger);
   const id = `${config.service.name ?? hostname()}-${random.token(3)}`;
   const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load() });
-  const meeting = await meet(config, { id, version, level: LEVEL, vitals }, logger);
+  const meeting = await patiently(
+    'the cluster',
+    () => meet(config, { id, version, level: LEVEL, vitals }, logger),
+    logger,
+  );
 
   const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
   const broker = new Broker({
@@ -240,6 +252,25 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     logger.info({ broker: broker.id }, 'the broker has stopped');
   };
   return { grpcPort, httpPort, broker, failed, stop };
+}
+
+/**
+ * Opens something that may not be there yet: NATS servers that start together with the broker need a while to
+ * find a leader.
+ */
+async function patiently<T>(what: string, open: () => Promise<T>, logger: Logger): Promise<T> {
+  const since = systemClock.now();
+  for (;;) {
+    try {
+      return await open();
+    } catch (error) {
+      const { code, message, field } = toHubError(error);
+      const patience = PATIENCE_MS[`${code} ${field ?? ''}`] ?? PATIENCE_MS[code] ?? 0;
+      if (systemClock.now() - since > patience) throw error;
+      logger.warn({ error: message }, `${what} can't be opened yet; trying again`);
+      await sleep(AGAIN_MS);
+    }
+  }
 }
 
 async function openLog(config: Config, logger: Logger): Promise<Log> {
