@@ -145,7 +145,7 @@ describe('an informer', () => {
     watcher.informer.stop();
     expect(watcher.wrong).toEqual([]);
     expect(new Set(proxy.done.map(({ kind }) => kind)).size).toBeGreaterThan(3);
-  });
+  }, 60_000);
 
   test('goes on after the API server was killed, and lists anew when that has forgotten its version', async () => {
     const suite = 'restart';
