@@ -68,7 +68,7 @@ kube-down: ## End it, and leave nothing
 	@$(KUBE_SH) down $(KUBE)
 
 kube-images: install kube-tools nats-server ## Make its images, agenthub:dev and nats
-	@$(OWN) exec node test/support/kube/images.ts
+	@$(OWN) exec flock test/support/kube/images.ts node test/support/kube/images.ts
 
 kube-tools: .tools/kube/built ## Build Kubernetes: ten minutes the first time
 	@tools/kube/packages.sh

@@ -5,11 +5,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import type { AddressInfo } from 'node:net';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { Target } from './kube/forwarder.ts';
-import { prepareImages } from './kube/images.ts';
 
 const SCRIPT = join(import.meta.dirname, 'kube/kube.sh');
 const FORWARDER = join(import.meta.dirname, 'kube/forwarder.ts');
+const IMAGES = join(import.meta.dirname, 'kube/images.ts');
 const RUNS = join(import.meta.dirname, '../../.tools/kube/run');
 const API_SERVER: Target = { host: '10.99.0.1', port: 6443 };
 
@@ -159,6 +160,11 @@ class KubeNode {
   private tell(verb: string): Promise<string> {
     return run([verb, this.cluster, `${this.n}`]);
   }
+}
+
+/** As a process of its own: one at a time, whoever wants them too; the file is also the lock. */
+async function prepareImages(): Promise<void> {
+  await promisify(execFile)('flock', [IMAGES, process.execPath, IMAGES]);
 }
 
 function run(args: readonly string[], stdin = ''): Promise<string> {

@@ -174,6 +174,10 @@ nodes_ready() {
   done
 }
 
+# Whoever started it may be gone before it is ready.
+trap exit TERM
+if [[ ! ${KUBE_DETACHED:-} ]]; then { cat >/dev/null; kill $$; } <&0 & fi
+
 isolate
 network
 identities
@@ -195,4 +199,5 @@ touch "$RUN/ready"
 # Whoever started it waits for these words.
 say "$KUBE_NODES nodes are ready"
 
-if [[ ${KUBE_DETACHED:-} ]]; then sleep infinity; else cat >/dev/null; fi
+sleep infinity &
+wait $!

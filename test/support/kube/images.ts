@@ -1,5 +1,8 @@
 /**
- * The images that a cluster for tests gets, made of files of this machine: no registry is asked.
+ * The images that a cluster for tests gets, made of files of this machine: no registry is asked. As a
+ * program it makes them, if what they are made of has changed; its own file is the lock:
+ * `flock images.ts node images.ts`.
+ *
  * `agenthub:dev` is what the Dockerfile describes, but for its base, its Node, and types: keep the two in step.
  */
 import { execFileSync } from 'node:child_process';
@@ -8,7 +11,6 @@ import {
   existsSync,
   globSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   realpathSync,
   rmSync,
@@ -42,13 +44,11 @@ export const AGENTHUB_CONFIG = {
 /** The image of the NATS server that the tests use everywhere, built like the official one. */
 export const NATS_IMAGE = `nats:${natsVersion()}`;
 
-/**
- * Puts all images where the nodes of new clusters take them from. Does little if what they are made of
- * has not changed.
- */
-export async function prepareImages(): Promise<void> {
-  mkdirSync(KUBE, { recursive: true });
-  const stage = mkdtempSync(join(KUBE, 'stage-'));
+async function prepareImages(): Promise<void> {
+  // One that was killed may have left it.
+  const stage = join(KUBE, 'stage');
+  rmSync(stage, { recursive: true, force: true });
+  mkdirSync(stage, { recursive: true });
   try {
     const changed = await Promise.all([writePause(stage), writeNats(stage), writeAgentHub(stage)]);
     if (changed.includes(true) || !existsSync(STORE)) unpack();

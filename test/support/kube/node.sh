@@ -42,7 +42,8 @@ cable() {
 # that comes back has them on its disk.
 images() {
   [[ ! -e $dir/containerd ]] || return 0
-  cp -al "$KUBE_STORE" "$dir/containerd"
+  # Not while others make them, see images.ts.
+  flock --shared "$KUBE_SCRIPTS/images.ts" cp -al "$KUBE_STORE" "$dir/containerd"
   find "$dir/containerd" -name '*.db' -exec cp {} {}.own \; -exec mv {}.own {} \;
 }
 

@@ -1,14 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import {
-  createReadStream,
-  mkdirSync,
-  mkdtempSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { createReadStream, mkdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { arch } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
@@ -43,8 +35,8 @@ export async function writeImage(
   layers: readonly string[],
   config: ImageConfig,
 ): Promise<void> {
-  mkdirSync(dirname(path), { recursive: true });
-  const dir = mkdtempSync(`${path}-`);
+  const dir = `${path}.dir`;
+  rmSync(dir, { recursive: true, force: true });
   try {
     const blobs = join(dir, 'blobs/sha256');
     mkdirSync(blobs, { recursive: true });
@@ -68,7 +60,7 @@ export async function writeImage(
       join(dir, 'index.json'),
       JSON.stringify({ schemaVersion: 2, manifests: [{ ...manifest, annotations }] }),
     );
-    const archive = `${dir}.part`;
+    const archive = `${path}.part`;
     execFileSync('tar', ['-C', dir, '-cf', archive, 'oci-layout', 'index.json', 'blobs']);
     renameSync(archive, path);
   } finally {
