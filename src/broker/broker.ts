@@ -21,6 +21,7 @@ import { Owner } from './owner.ts';
 import { Cancellations } from './cancellations.ts';
 import type { Done } from './question.ts';
 import { ProgressDesk } from './progress.ts';
+import { ProgressPost } from './progress-post.ts';
 import type { PendingSettlement } from './relay.ts';
 import { Relay } from './relay.ts';
 import type { Seat } from './seat.ts';
@@ -196,6 +197,12 @@ export class Broker {
     });
     this.links = links?.(this.relay, this.guests);
     this.router = new Router({ cluster, peers: options.peers, clock, shards: this.shards });
+    if (options.peers) {
+      this.progress.join({
+        post: new ProgressPost(this.router, this.progress),
+        brokerOf: (mailbox) => cluster.claim(this.shardOf(mailbox))?.broker,
+      });
+    }
     this.cancellations = new Cancellations(this.router, this, (mailbox) => this.shardOf(mailbox));
   }
 

@@ -5,6 +5,7 @@ import type { ProgressUpdate } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Lease } from '../wire/lease.ts';
 import type { Owner } from './owner.ts';
 import type { Progress } from './consumer.ts';
+import type { Posted, ProgressPost } from './progress-post.ts';
 import type { Sessions } from './sessions.ts';
 
 /** Newest progress of tasks that are remembered, for who looks a task up. */
@@ -12,6 +13,13 @@ const REMEMBERED = 10_000;
 
 /** Takes progress of the tasks that an agent asked for. */
 export type ProgressListener = (progress: Progress) => void;
+
+/** The way to other brokers. */
+export interface Elsewhere {
+  readonly post: ProgressPost;
+  /** The broker that serves the mailbox, if one does. */
+  readonly brokerOf: (mailbox: string) => string | undefined;
+}
 
 /**
  * Brings progress to who asked for the task: the session that published it, or else all sessions of
@@ -24,6 +32,7 @@ export class ProgressDesk {
   private readonly metrics: Metrics;
   private readonly listeners = new Map<string, Set<ProgressListener>>();
   private readonly newest = new Map<string, Progress>();
+  private elsewhere: Elsewhere | undefined;
 
   constructor(
     sessions: Sessions,
@@ -35,6 +44,11 @@ export class ProgressDesk {
     this.ownerOf = ownerOf;
     this.clock = clock;
     this.metrics = metrics;
+  }
+
+  /** There are other brokers, too. */
+  join(elsewhere: Elsewhere): void {
+    this.elsewhere = elsewhere;
   }
 
   /** A holder reports; throws if it does not hold the lease. */
@@ -63,9 +77,44 @@ export class ProgressDesk {
     this.remember(progress);
     const { requester = '' } = progress;
     if (requester === '') return;
-    for (const listener of this.listeners.get(requester) ?? []) listener(progress);
+    this.tellListeners(progress);
     const publisher = origin === '' ? undefined : this.sessions.get(origin);
-    if (publisher?.connected) return publisher.tell(progress);
+    const connected = publisher?.connected === true;
+    if (connected) publisher.tell(progress);
+    else this.tellRequester(requester, progress);
+    const { elsewhere } = this;
+    if (!elsewhere) return;
+    const audience = connected ? 'listeners' : 'requester';
+    const broker = connected ? undefined : elsewhere.brokerOf(replyMailbox(requester));
+    elsewhere.post.post({ progress, origin, audience }, { everywhere: !connected && origin !== '', broker });
+  }
+
+  /** Progress of a task that nobody knows goes to everybody who listens. */
+  passToAll(progress: Progress): void {
+    this.metrics.progress.add();
+    this.tellAll(progress);
+    const posted = { progress, origin: '', audience: 'all' } as const;
+    this.elsewhere?.post.post(posted, { everywhere: false, broker: undefined });
+  }
+
+  /** Another broker passes progress on. */
+  take({ progress, origin, audience }: Posted): void {
+    if (audience === 'all') return this.tellAll(progress);
+    this.tellListeners(progress);
+    if (audience === 'listeners') return;
+    const publisher = origin === '' ? undefined : this.sessions.get(origin);
+    // Its own broker gets this, too.
+    if (publisher?.connected && !this.sessions.isHere(origin)) return;
+    if (publisher?.connected) publisher.tell(progress);
+    else this.tellRequester(progress.requester ?? '', progress);
+  }
+
+  get listening(): boolean {
+    return this.listeners.size > 0;
+  }
+
+  /** The publisher is not known here to be connected: all sessions of the requester are told, if this is their broker. */
+  private tellRequester(requester: string, progress: Progress): void {
     const mailbox = replyMailbox(requester);
     const owner = this.ownerOf(mailbox);
     if (!owner) return;
@@ -75,9 +124,11 @@ export class ProgressDesk {
       sink.tell(progress);
   }
 
-  /** Progress of a task that nobody here knows goes to everybody who listens. */
-  passToAll(progress: Progress): void {
-    this.metrics.progress.add();
+  private tellListeners(progress: Progress): void {
+    for (const listener of this.listeners.get(progress.requester ?? '') ?? []) listener(progress);
+  }
+
+  private tellAll(progress: Progress): void {
     for (const listeners of this.listeners.values()) for (const listener of listeners) listener(progress);
   }
 
@@ -85,6 +136,7 @@ export class ProgressDesk {
   listen(requester: string, listener: ProgressListener): () => void {
     let listeners = this.listeners.get(requester);
     if (!listeners) this.listeners.set(requester, (listeners = new Set()));
+    if (this.listeners.size === 1 && listeners.size === 0) this.elsewhere?.post.announce();
     listeners.add(listener);
     return () => {
       listeners.delete(listener);

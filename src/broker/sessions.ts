@@ -100,6 +100,11 @@ export class Sessions {
     return this.own.values();
   }
 
+  /** Whether it is one of this broker's clients. */
+  isHere(id: string): boolean {
+    return this.own.has(id);
+  }
+
   get(id: string): RegisteredSession | undefined {
     return this.live.get(id);
   }

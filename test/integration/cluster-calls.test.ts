@@ -5,6 +5,7 @@ import { Admin } from '../../src/wire/gen/agenthub/v1/admin_pb.ts';
 import { Broker, TaskState } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { CancelOutcome } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
 import type { TaskSchema } from '../../src/wire/gen/agenthub/v1/task_pb.ts';
+import { EventBus, TaskStatus } from '../../src/wire/gen/eventbus/eventbus_pb.ts';
 import { Agent } from '../support/agent.ts';
 import type { TestBroker } from '../support/broker.ts';
 import { TestCluster } from '../support/cluster.ts';
@@ -297,3 +298,99 @@ test('a shard moves to the broker that it is given to, and stays there', async (
     code: 3,
   });
 });
+
+describe('the event bus', () => {
+  const done = { answer: 42 };
+
+  test('takes results at any broker, and brings them to any other', async () => {
+    const [a, b, c] = cluster().brokers as [TestBroker, TestBroker, TestBroker];
+    for (const worker of named('legacy', 6)) {
+      const requesterAgentId = `asker-${worker}`;
+      const tasks = a.subscribe(EventBus.method.subscribeToTasks, { agentId: worker });
+      const results = b.subscribe(EventBus.method.subscribeToTaskResults, { requesterAgentId });
+      await until(() => attachedTo(worker) && attachedTo(`reply:${requesterAgentId}`));
+      const task = { taskId: worker, taskType: 'greet', requesterAgentId, responderAgentId: worker };
+      await c.call(EventBus.method.publishTask, { task });
+      expect((await tasks.next()).taskId).toBe(worker);
+      const result = { taskId: worker, executorAgentId: worker, status: TaskStatus.COMPLETED, result: done };
+      const report = () => c.call(EventBus.method.publishTaskResult, { result });
+      await until(async () => (await report()).success);
+      expect((await results.next()).taskId).toBe(worker);
+      tasks.cancel();
+      results.cancel();
+    }
+  });
+
+  test('finds a task that another agent answers than the one it was sent to', async () => {
+    const [a, b, c] = cluster().brokers as [TestBroker, TestBroker, TestBroker];
+    const tasks = a.subscribe(EventBus.method.subscribeToTasks, { agentId: 'team-00' });
+    const results = b.subscribe(EventBus.method.subscribeToTaskResults, { requesterAgentId: 'boss' });
+    await until(() => attachedTo('team-00') && attachedTo('reply:boss'));
+    const task = { taskId: 't', taskType: 'x', requesterAgentId: 'boss', responderAgentId: 'team-00' };
+    await a.call(EventBus.method.publishTask, { task });
+    await tasks.next();
+    await until(async () => {
+      const { task: view } = await c.call(Broker.method.getTask, { taskId: 't', mailbox: 'team-00' });
+      return view?.state === TaskState.DELIVERED;
+    });
+    const result = { taskId: 't', executorAgentId: 'deputy', status: TaskStatus.COMPLETED };
+    expect((await c.call(EventBus.method.publishTaskResult, { result })).success).toBe(true);
+    expect(await results.next()).toMatchObject({ taskId: 't', executorAgentId: 'deputy' });
+    tasks.cancel();
+    results.cancel();
+  });
+
+  test('gives results and progress of tasks that nobody knows to the streams of all brokers', async () => {
+    const [first] = cluster().brokers;
+    const results = cluster().brokers.map((broker) =>
+      broker.subscribe(EventBus.method.subscribeToTaskResults, { requesterAgentId: 'x', taskIds: ['stray'] }),
+    );
+    const progresses = cluster().brokers.map((broker) =>
+      broker.subscribe(EventBus.method.subscribeToTaskProgress, {
+        requesterAgentId: 'x',
+        taskIds: ['stray'],
+      }),
+    );
+    await until(() => cluster().brokers.every(({ broker }) => broker.progress.listening));
+    const result = { taskId: 'stray', executorAgentId: 'unknown-one', status: TaskStatus.COMPLETED };
+    await first!.call(EventBus.method.publishTaskResult, { result });
+    const progress = { taskId: 'stray', executorAgentId: 'unknown-one', progressPercentage: 50 };
+    await first!.call(EventBus.method.publishTaskProgress, { progress });
+    for (const stream of [...results, ...progresses]) {
+      expect((await stream.next()).taskId).toBe('stray');
+      stream.cancel();
+    }
+  });
+});
+
+describe('progress', () => {
+  test('reaches the session that asked, and who listens on the event bus, wherever they are', async () => {
+    const [a, b, c] = cluster().brokers as [TestBroker, TestBroker, TestBroker];
+    const asker = await Agent.connect(a);
+    const worker = await Agent.connect(b);
+    for (const mailbox of named('busy', 6)) {
+      const requester = `asker-${mailbox}`;
+      const stream = c.subscribe(EventBus.method.subscribeToTaskProgress, { requesterAgentId: requester });
+      await until(() => c.broker.progress.listening);
+      await worker.attach(Number(mailbox.slice(-2)) + 1, mailbox, { agent: 'w' });
+      await asker.publish([{ id: mailbox, to: mailbox, requester }]);
+      const { lease } = await worker.delivery();
+      worker.send({ progress: [{ lease, percent: 40, message: 'on it' }] });
+      expect(await asker.progresses.next()).toMatchObject({ taskId: mailbox, percent: 40, message: 'on it' });
+      expect(await stream.next()).toMatchObject({ taskId: mailbox, progressPercentage: 40 });
+      worker.complete(lease);
+      await worker.settled();
+      stream.cancel();
+      await until(() => !c.broker.progress.listening);
+    }
+    expect(asker.progresses.pending).toEqual([]);
+  });
+});
+
+/** Whether the owner of the mailbox knows of somebody who is attached to it. */
+function attachedTo(mailbox: string): boolean {
+  const owner = cluster().ownerOf(mailbox)?.broker.ownerOf(mailbox);
+  if (!owner) return false;
+  const id = owner.state.mailboxes.find(mailbox);
+  return id >= 0 && owner.subscriptions.workers(id).length + owner.subscriptions.listeners(id).length > 0;
+}
