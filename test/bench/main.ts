@@ -3,6 +3,7 @@ import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { cluster } from './measure/cluster.ts';
 import { crowd } from './measure/crowd.ts';
 import { eventbus } from './measure/eventbus.ts';
 import { growth } from './measure/growth.ts';
@@ -26,6 +27,7 @@ const MEASUREMENTS: Readonly<
   memory: { title: 'Memory', run: memory },
   crowd: { title: 'Very many agents and tasks', run: crowd },
   growth: { title: 'Cost by number of agents and tasks', run: growth },
+  cluster: { title: 'Brokers on NATS', run: cluster },
 };
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

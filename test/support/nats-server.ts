@@ -73,6 +73,11 @@ export class NatsServer {
     );
   }
 
+  /** The process, while it runs. */
+  get pid(): number | undefined {
+    return this.child?.pid;
+  }
+
   /** Starts it, again if need be, on what its store holds; at another port where nobody looks for it. */
   async start(port?: number): Promise<void> {
     const child = spawn(

@@ -29,6 +29,11 @@ const calls = {
     return { grpc: hub.grpcPort, http: hub.httpPort };
   },
   usage: (options: { readonly collect: boolean }) => probe.read(options),
+  /** Which of these mailboxes it owns. */
+  owned: (mailboxes: readonly string[]): string[] =>
+    mailboxes.filter((mailbox) => hub?.broker.ownerOf(mailbox) !== undefined),
+  /** How many shards it serves. */
+  shards: (): number => hub?.broker.owners.length ?? 0,
   forgetPauses: () => probe.reset(),
   /** Tasks that have not ended, and bytes of the log that they keep in memory. */
   held: (): { tasks: number; bytes: number } => ({

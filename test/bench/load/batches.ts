@@ -10,6 +10,8 @@ import { ByteStream, FrameSession } from './stream.ts';
 /** A closed loop of batches between one publisher and one worker, each with a connection of its own. */
 export interface BatchLoad extends Span {
   readonly port: number;
+  /** Where the workers connect, if elsewhere. */
+  readonly workerPort?: number;
   /** Tasks of a batch. */
   readonly batch: number;
   /** Bytes of one serialized task, all included. */
@@ -60,13 +62,13 @@ export async function nativeLoad(load: BatchLoad): Promise<Done> {
 
 /** Sessions that complete whatever comes to the mailboxes. */
 async function work(
-  { port, mailboxes, workers = 1 }: BatchLoad,
+  { port, workerPort = port, mailboxes, workers = 1 }: BatchLoad,
   ended: (tasks: number) => void,
 ): Promise<FrameSession[]> {
   const sessions: FrameSession[] = [];
   const share = Math.ceil(mailboxes.length / workers);
   for (let from = 0; from < mailboxes.length; from += share) {
-    const session = settling(port, ended);
+    const session = settling(workerPort, ended);
     await session.open(mailboxes.slice(from, from + share));
     sessions.push(session);
   }

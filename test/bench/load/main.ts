@@ -4,6 +4,7 @@ import { bareCallLoad, busLoad } from './bus.ts';
 import { attachLoad, fillLoad } from './crowd.ts';
 import { barePingLoad, flushLoad, pingLoad } from './latency.ts';
 import { openLoad } from './open.ts';
+import { queueLoad } from './queue.ts';
 
 /** The maker of the load, in a process of its own. */
 const calls = {
@@ -14,6 +15,7 @@ const calls = {
   barePingLoad,
   flushLoad,
   openLoad,
+  queueLoad,
   fillLoad,
   attachLoad,
   busLoad,

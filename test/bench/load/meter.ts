@@ -7,6 +7,8 @@ export interface Span {
 /** What was done in the measured time, and what the maker of the load used for it. */
 export interface Done {
   readonly tasks: number;
+  /** Tasks that were done since the start, the warming up included. */
+  readonly all: number;
   readonly ms: number;
   readonly loadCpuUs: number;
   /** Unix milliseconds at which the measured time began and ended. */
@@ -50,6 +52,7 @@ export class Meter {
     this.over = true;
     this.resolve({
       tasks: this.tasks - first.tasks,
+      all: this.tasks,
       ms: now - first.at,
       loadCpuUs: cpuUs() - first.cpuUs,
       from: performance.timeOrigin + first.at,

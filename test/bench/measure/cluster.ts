@@ -1,0 +1,232 @@
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort, NatsServer } from '../../support/nats-server.ts';
+import type { BrokerCalls } from '../broker/main.ts';
+import type { Child } from '../child.ts';
+import { median, short } from '../figures.ts';
+import type { Done } from '../load/meter.ts';
+import type { Report } from '../report.ts';
+import type { Rig } from '../rig.ts';
+
+const TASK_BYTES = 150;
+const BATCH = 100;
+const OUTSTANDING = 128;
+const CANDIDATES = Array.from({ length: 64 }, (_, index) => `planner-${index}`);
+const MAILBOXES = 16;
+/** Linux counts the time of processes in hundredths of a second. */
+const TICK_US = 10_000;
+
+/** One run: CPU time in microseconds a task, by who used it. */
+interface Run {
+  readonly perSecond: number;
+  readonly brokersUs: number;
+  readonly natsUs: number;
+  readonly loadUs: number;
+  /** Messages that NATS got, per task. */
+  readonly messages: number;
+}
+
+interface Broker {
+  readonly child: Child<BrokerCalls>;
+  readonly port: number;
+}
+
+type Span = { readonly warmMs: number; readonly measureMs: number };
+
+const TEXT = `
+The load of [native sessions](native.md), batches of ${BATCH} tasks of ${TASK_BYTES} bytes to the acknowledged completion,
+through brokers whose log is in NATS JetStream (one server, file storage, \`sync_interval: 1s\`). Everything shares the
+processors of this machine, so the CPU time of a task says more than the rate.
+
+- **one broker**: publisher, worker and owner at the same one.
+- **three brokers**: all mailboxes are owned by the first, the publisher is connected to the second, the worker to the
+  third: every task crosses NATS twice.
+- **work queue**: no broker, but a work queue of JetStream with one message per task, published with its acknowledgement and
+  acknowledged one by one (\`nats\` for Node): what one would use instead.
+`;
+
+/** What a cluster costs, beside one broker and beside NATS alone. */
+export async function cluster(rig: Rig): Promise<Report> {
+  const span = rig.quick ? { warmMs: 500, measureMs: 1000 } : { warmMs: 2500, measureMs: 5000 };
+  const turns = rig.quick ? 1 : 3;
+  const contenders: Readonly<Record<string, () => Promise<Run>>> = {
+    'one broker, one NATS': () => brokers(rig, span, 1),
+    'three brokers, one NATS': () => brokers(rig, span, 3),
+    'work queue of JetStream': () => queue(rig, span),
+  };
+  const runs = new Map<string, Run[]>();
+  for (let turn = 1; turn <= turns; turn++) {
+    for (const [name, run] of Object.entries(contenders)) {
+      rig.tell(`turn ${turn} of ${turns}: ${name}`);
+      runs.set(name, [...(runs.get(name) ?? []), await run()]);
+    }
+  }
+  const of = (name: string, figure: keyof Run): number =>
+    median((runs.get(name) ?? []).map((run) => run[figure]));
+  const all = (name: string): number => of(name, 'brokersUs') + of(name, 'natsUs') + of(name, 'loadUs');
+  const [one, three, alone] = [...runs.keys()] as [string, string, string];
+  const speed = of(one, 'perSecond') / of(alone, 'perSecond');
+  const cost = all(three) / all(one);
+  return {
+    text: TEXT,
+    targets: [
+      {
+        measure: 'one broker on NATS, durable, to the completion',
+        reach: '≥ 250,000 tasks/s, and ≥ 10 × a work queue of JetStream',
+        got: `${short(of(one, 'perSecond'))} tasks/s, ${speed.toFixed(1)} ×`,
+        reached: of(one, 'perSecond') >= 250_000 && speed >= 10,
+      },
+      {
+        measure: 'CPU of a task through three brokers, requester and worker not at its owner',
+        reach: '≤ 1.6 × one broker',
+        got: `${cost.toFixed(2)} ×`,
+        reached: cost <= 1.6,
+      },
+      {
+        measure: 'messages on NATS per task',
+        reach: '≤ 0.05',
+        got: `${short(of(one, 'messages'))}; three brokers: ${short(of(three, 'messages'))}`,
+        reached: Math.max(of(one, 'messages'), of(three, 'messages')) <= 0.05,
+      },
+    ],
+    tables: [
+      {
+        title: 'Throughput and cost',
+        columns: [
+          '',
+          'tasks/s',
+          'brokers, µs a task',
+          'NATS, µs a task',
+          'load, µs a task',
+          'NATS messages a task',
+        ],
+        rows: [...runs.keys()].map((name) => [
+          name,
+          ...(['perSecond', 'brokersUs', 'natsUs', 'loadUs', 'messages'] as const).map((figure) =>
+            short(of(name, figure)),
+          ),
+        ]),
+      },
+    ],
+    charts: [],
+    raw: Object.fromEntries(runs),
+  };
+}
+
+async function brokers(rig: Rig, span: Span, count: number): Promise<Run> {
+  return withNats(async (nats, monitor) => {
+    const flags = {
+      'data-log': 'jetstream',
+      'nats-servers': nats.url,
+      'cluster-sessions': 'stay',
+      'cluster-dead-after-ms': '20s',
+    };
+    return started(rig, flags, count, async (all) => {
+      while (!(await settled(all))) await sleep(100);
+      const owner = all[0]!;
+      const mailboxes = (await owner.child.ask('owned', CANDIDATES)).slice(0, MAILBOXES);
+      const port = all[1 % count]!.port;
+      const workerPort = all[2 % count]!.port;
+      const before = await Promise.all(all.map(({ child }) => child.ask('usage', { collect: false })));
+      return rig.load((load) =>
+        counted(nats, monitor, async () => {
+          const batches = {
+            batch: BATCH,
+            taskBytes: TASK_BYTES,
+            outstanding: OUTSTANDING,
+            spread: 'batch' as const,
+          };
+          const done = await load.ask('nativeLoad', {
+            ...span,
+            ...batches,
+            port,
+            workerPort,
+            mailboxes,
+            results: false,
+          });
+          const after = await Promise.all(all.map(({ child }) => child.ask('usage', { collect: false })));
+          const cpuUs = after.reduce((sum, usage, index) => sum + usage.cpuUs - before[index]!.cpuUs, 0);
+          return { done, cpuUs };
+        }),
+      );
+    });
+  });
+}
+
+function queue(rig: Rig, span: Span): Promise<Run> {
+  return withNats((nats, monitor) =>
+    rig.load((load) =>
+      counted(nats, monitor, async () => {
+        const outstanding = 4096;
+        const done = await load.ask('queueLoad', {
+          ...span,
+          server: nats.url,
+          taskBytes: TASK_BYTES,
+          outstanding,
+        });
+        return { done, cpuUs: 0 };
+      }),
+    ),
+  );
+}
+
+/** Every broker serves about as many shards as the others. */
+async function settled(all: readonly Broker[]): Promise<boolean> {
+  const shards = await Promise.all(all.map(({ child }) => child.ask('shards', undefined)));
+  const sum = shards.reduce((total, some) => total + some, 0);
+  return sum === 16 && Math.max(...shards) - Math.min(...shards) <= 1;
+}
+
+/** Starts brokers one after the other, and ends them after `use`. */
+async function started<T>(
+  rig: Rig,
+  flags: Readonly<Record<string, string>>,
+  count: number,
+  use: (all: readonly Broker[]) => Promise<T>,
+  all: readonly Broker[] = [],
+): Promise<T> {
+  if (all.length === count) return use(all);
+  return rig.broker({ ...flags, 'service-name': `b${all.length}` }, (broker) =>
+    started(rig, flags, count, use, [...all, broker]),
+  );
+}
+
+async function withNats<T>(use: (nats: NatsServer, monitor: string) => Promise<T>): Promise<T> {
+  const port = await freePort();
+  const nats = await NatsServer.start({ more: `http: "127.0.0.1:${port}"` });
+  try {
+    return await use(nats, `http://127.0.0.1:${port}/varz`);
+  } finally {
+    await nats.remove();
+  }
+}
+
+/** Runs it, and counts what it took; all that was done counts, also before and after the measured span. */
+async function counted(
+  nats: NatsServer,
+  monitor: string,
+  run: () => Promise<{ readonly done: Done; readonly cpuUs: number }>,
+): Promise<Run> {
+  const [messages, used] = [await received(monitor), cpuOf(nats)];
+  const { done, cpuUs } = await run();
+  const { tasks, ms, loadCpuUs, all } = done;
+  return {
+    perSecond: (tasks / ms) * 1000,
+    brokersUs: cpuUs / all,
+    natsUs: (cpuOf(nats) - used) / all,
+    loadUs: loadCpuUs / tasks,
+    messages: ((await received(monitor)) - messages) / all,
+  };
+}
+
+async function received(monitor: string): Promise<number> {
+  const answer = (await (await fetch(monitor)).json()) as { in_msgs: number };
+  return answer.in_msgs;
+}
+
+/** CPU time that the server has used since it began, in microseconds. */
+function cpuOf({ pid }: NatsServer): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * TICK_US;
+}
