@@ -1,0 +1,259 @@
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { brokerClusterCrd } from '../../operator/api/crd.ts';
+import type { KubeObject } from '../../operator/api/object.ts';
+import type { BrokerClusterStatus } from '../../operator/api/status.ts';
+import { loadOperatorConfig } from '../../operator/config.ts';
+import { BROKER_CLUSTER } from '../../operator/controller/kinds.ts';
+import { KubeClient } from '../../operator/kube/client.ts';
+import { Operator } from '../../operator/operator.ts';
+import { silent } from '../../src/std/logger.ts';
+import { systemClock, systemRandom } from '../../src/std/system.ts';
+import { BROKEN, FakeWorkloads } from '../support/fake-workloads.ts';
+import { KubeApiServer, TOKENS } from '../support/kube-apiserver.ts';
+import { KubeFaults } from '../support/kube-faults.ts';
+import { CUSTOM_RESOURCE_DEFINITION, POD, STATEFUL_SET } from '../support/kube-objects.ts';
+
+/** A cluster that is quick to look at itself, and that changes as fast as it may. */
+const QUICK = {
+  image: 'agenthub:1',
+  durability: { replicas: 1 },
+  nats: { managed: { servers: 1 } },
+  autoscaling: { mode: 'Off', intervalSeconds: 5 },
+};
+const NO_MANNERS = {
+  scaleUp: { policies: [] },
+  scaleDown: { stabilizationWindowSeconds: 0, policies: [] },
+};
+
+let server: KubeApiServer;
+let proxy: KubeFaults;
+/** Past the proxy: for the test and the workloads. */
+let direct: KubeClient;
+let workloads: FakeWorkloads;
+let operator: Operator;
+let namespace = '';
+let count = 0;
+let stepping: Promise<void> | undefined;
+let stopStepping = false;
+
+const NAMESPACE = { apiVersion: 'v1', kind: 'Namespace', plural: 'namespaces', namespaced: false };
+
+beforeAll(async () => {
+  server = await KubeApiServer.start();
+  proxy = await KubeFaults.start(server.url);
+  direct = await client(server.kubeconfig());
+  await direct.create(CUSTOM_RESOURCE_DEFINITION, brokerClusterCrd() as KubeObject);
+  await eventually(() => direct.serves(BROKER_CLUSTER));
+}, 90_000);
+
+afterAll(async () => {
+  direct?.close();
+  await proxy?.close();
+  await server?.remove();
+});
+
+beforeEach(async () => {
+  namespace = `agents-${++count}`;
+  await direct.create(NAMESPACE, { apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
+  workloads = new FakeWorkloads(direct, namespace);
+  stopStepping = false;
+  stepping = (async () => {
+    while (!stopStepping) {
+      // What the operator does meanwhile may get in the way.
+      await workloads.step().catch(() => undefined);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+  })();
+  await startOperator();
+});
+
+afterEach(async () => {
+  proxy.plan = () => undefined;
+  await stopOperator();
+  stopStepping = true;
+  await stepping;
+});
+
+function client(file: string): Promise<KubeClient> {
+  return KubeClient.create({
+    source: { file, env: {} },
+    clock: systemClock,
+    logger: silent,
+    timeoutMs: 10_000,
+  });
+}
+
+/** Waits until something is so; asks now and then, so that the API server has time for others. */
+async function eventually(holds: () => boolean | Promise<boolean>, timeoutMs = 30_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!(await holds())) {
+    if (performance.now() > deadline) {
+      const { conditions } = await status().catch(() => ({ conditions: [] }));
+      throw new Error(`not so within ${timeoutMs / 1000} s: ${JSON.stringify(conditions)}`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+}
+
+let operatorClient: KubeClient;
+
+async function startOperator(): Promise<void> {
+  operatorClient = await client(server.kubeconfig(TOKENS.admin, proxy.url));
+  operator = new Operator({
+    kube: operatorClient,
+    pods: workloads,
+    clock: systemClock,
+    random: systemRandom,
+    logger: silent,
+    config: loadOperatorConfig({
+      AGENTHUB_OPERATOR_NAMESPACE: namespace,
+      AGENTHUB_OPERATOR_LEASE_NAMESPACE: namespace,
+    }),
+  });
+  void operator.start();
+}
+
+async function stopOperator(): Promise<void> {
+  await operator.stop();
+  operatorClient.close();
+}
+
+const at = (name: string) => ({ namespace, name });
+const make = (spec: object = {}): Promise<KubeObject> =>
+  direct.create(BROKER_CLUSTER, {
+    apiVersion: BROKER_CLUSTER.apiVersion,
+    kind: BROKER_CLUSTER.kind,
+    metadata: at('hub'),
+    spec: { ...QUICK, ...spec },
+  });
+const change = (spec: object): Promise<KubeObject> => direct.patch(BROKER_CLUSTER, at('hub'), { spec });
+const status = async (): Promise<BrokerClusterStatus> =>
+  (await direct.get(BROKER_CLUSTER, at('hub'))).status ?? {};
+const condition = async (type: string) => (await status()).conditions?.find((each) => each.type === type);
+const phase = (wanted: string) => eventually(async () => (await status()).phase === wanted, 60_000);
+const replicas = async (): Promise<number> => {
+  const set = await direct.get(STATEFUL_SET, at('hub-default'));
+  return (set.spec as { replicas: number }).replicas;
+};
+const images = async (): Promise<string[]> => {
+  const { items } = await direct.list(POD, { namespace, labelSelector: 'agenthub.io/pool=default' });
+  return items.map(({ spec }) => (spec as { containers: { image: string }[] }).containers[0]!.image);
+};
+const writes = (): number =>
+  proxy.seen.filter(({ write, path }) => write && path.includes(namespace) && !path.includes('/leases'))
+    .length;
+
+describe('the operator, on a real API server', () => {
+  test('makes a cluster, and then writes nothing more', async () => {
+    await make();
+    await phase('Ready');
+    expect(await status()).toMatchObject({ ready: '3/3', brokers: 3, natsReady: '1/1' });
+    expect(Object.values(workloads.shardsOf).sort()).toEqual([5, 5, 6]);
+    const scale = await direct.raw<object>({
+      method: 'GET',
+      path: `/apis/agenthub.io/v1alpha1/namespaces/${namespace}/brokerclusters/hub/scale`,
+    });
+    expect(scale).toMatchObject({ spec: { replicas: 3 }, status: { replicas: 3 } });
+    await eventually(() => operator.depth === 0);
+    const before = writes();
+    const looked = proxy.seen.length;
+    // It looks again every five seconds, and whenever something changes.
+    await direct.patch(POD, at('hub-default-0'), { metadata: { annotations: { touched: 'yes' } } });
+    await eventually(() => proxy.seen.length > looked + 2, 30_000);
+    expect(writes()).toBe(before);
+  }, 120_000);
+
+  test('scales up at once, and down one drained broker after the other', async () => {
+    await make();
+    await phase('Ready');
+    await change({ replicas: 5 });
+    await eventually(async () => (await status()).ready === '5/5', 60_000);
+    await phase('Ready');
+    await change({ replicas: 2 });
+    await eventually(
+      async () => (await status()).ready === '2/2' && (await status()).phase === 'Ready',
+      90_000,
+    );
+    expect(await replicas()).toBe(2);
+    expect(workloads.history.lossy).toEqual([]);
+    expect(Object.keys(workloads.shardsOf).sort()).toEqual(['hub-default-0', 'hub-default-1']);
+  }, 180_000);
+
+  test('follows the load', async () => {
+    await make({
+      autoscaling: {
+        ...NO_MANNERS,
+        intervalSeconds: 5,
+        targets: { tasksPerSecond: 1000, agents: 0, cpuPercent: 0, memoryPercent: 0 },
+      },
+    });
+    await phase('Ready');
+    workloads.load = 300;
+    await eventually(async () => (await replicas()) > 4, 60_000);
+    const { pools } = await status();
+    expect(pools?.[0]?.scaling?.changes?.at(-1)?.reason).toMatch(
+      /the busiest broker carries .* tasks\/s, of 1,000 it should/,
+    );
+    workloads.load = 0;
+    await eventually(async () => (await replicas()) === 2, 90_000);
+    expect(workloads.history.lossy).toEqual([]);
+  }, 240_000);
+
+  test('replaces brokers one at a time, each drained first', async () => {
+    await make();
+    await phase('Ready');
+    workloads.history.mostAway = 0;
+    await change({ image: 'agenthub:2' });
+    await eventually(async () => (await images()).every((image) => image === 'agenthub:2'), 90_000);
+    await phase('Ready');
+    expect(workloads.history).toEqual({ lossy: [], mostAway: 1 });
+  }, 180_000);
+
+  test('stops at an image that can not be had, and goes back', async () => {
+    await make();
+    await phase('Ready');
+    await change({ image: `agenthub:${BROKEN}` });
+    await phase('Degraded');
+    expect(await condition('Degraded')).toMatchObject({
+      status: 'True',
+      reason: 'ErrImagePull',
+      message: expect.stringContaining('check the image in the spec'),
+    });
+    expect((await images()).sort()).toEqual(['agenthub:1', 'agenthub:1', `agenthub:${BROKEN}`]);
+    expect(await condition('Available')).toMatchObject({ status: 'True' });
+    await change({ image: 'agenthub:1' });
+    await phase('Ready');
+    expect(workloads.history.lossy).toEqual([]);
+  }, 180_000);
+
+  test('puts back what somebody has changed or deleted', async () => {
+    await make();
+    await phase('Ready');
+    await direct.patch(STATEFUL_SET, at('hub-default'), { spec: { replicas: 9 } });
+    const SERVICE = { apiVersion: 'v1', kind: 'Service', plural: 'services', namespaced: true };
+    await direct.delete(SERVICE, at('hub'));
+    await eventually(async () => (await replicas()) === 3, 30_000);
+    await eventually(
+      () =>
+        direct.get(SERVICE, at('hub')).then(
+          () => true,
+          () => false,
+        ),
+      30_000,
+    );
+  }, 120_000);
+
+  test('says which Secret is missing, and goes on when it is there', async () => {
+    await make({ auth: { tokens: { secretName: 'agents' } } });
+    await phase('Degraded');
+    expect(await condition('Degraded')).toMatchObject({ reason: 'SecretNotFound' });
+    const SECRET = { apiVersion: 'v1', kind: 'Secret', plural: 'secrets', namespaced: true };
+    await direct.create(SECRET, {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: at('agents'),
+      stringData: { tokens: 'a-token-of-some-length' },
+    } as KubeObject);
+    await phase('Ready');
+  }, 120_000);
+});
