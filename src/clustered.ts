@@ -37,17 +37,27 @@ export async function meet(config: Config, joining: Joining, logger: Logger): Pr
   const { id, version, level, vitals } = joining;
   const member = { id, version, level, address: config.cluster.address ?? '' };
   if (config.data.log !== 'jetstream') {
-    const alone = { ...member, joinedAt: clock.now(), draining: false };
+    const alone = { ...member, joinedAt: clock.now(), draining: false, pool: config.cluster.pool };
     return { cluster: new LocalCluster(alone, clock), close: () => Promise.resolve() };
   }
   const { nats, shards } = config;
-  const { pulseMs, deadAfterMs } = config.cluster;
+  const { pulseMs, deadAfterMs, pool, poolShards } = config.cluster;
   const access = { ...nats, prefix: nats.streamPrefix, name: `agenthub ${id}`, logger };
   const bus = await NatsBus.open(access);
   try {
     const store = await NatsStore.open({ ...access, clock });
     const parts = { bus, clock, random, logger, self: id };
-    const cluster = new Membership({ ...parts, store, member, shards, vitals, pulseMs, deadAfterMs });
+    const cluster = new Membership({
+      ...parts,
+      store,
+      member,
+      shards,
+      vitals,
+      pool,
+      poolShards,
+      pulseMs,
+      deadAfterMs,
+    });
     return {
       cluster,
       links: (edge, owner) => new Links(parts, { edge, owner }),

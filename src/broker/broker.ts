@@ -2,8 +2,8 @@ import type { Cluster, Member, Vitals } from '../cluster/cluster.ts';
 import type { LinkListener } from '../cluster/link.ts';
 import type { Links } from '../cluster/links.ts';
 import type { Peers } from '../cluster/peers.ts';
+import { Atlas } from '../core/atlas.ts';
 import { leastLoaded } from '../core/load.ts';
-import { shardOf } from '../core/shard.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -17,6 +17,7 @@ import { TextCache } from '../wire/text-cache.ts';
 import { Barrier } from './barrier.ts';
 import { Guests } from './guests.ts';
 import { Ingress, limit } from './ingress.ts';
+import { LayoutFollower } from './layout.ts';
 import { Owner } from './owner.ts';
 import { Cancellations } from './cancellations.ts';
 import type { Done } from './question.ts';
@@ -90,6 +91,8 @@ export class Broker {
   readonly id: string;
   readonly log: Log;
   readonly cluster: Cluster;
+  /** Where every mailbox lives. */
+  readonly atlas: Atlas;
   readonly shards: Shards;
   readonly ingress: Ingress;
   readonly sessions: Sessions;
@@ -100,6 +103,7 @@ export class Broker {
   readonly router: Router;
   readonly startedAt: number;
   private readonly options: BrokerOptions;
+  private readonly layout: LayoutFollower;
   private readonly guests: Guests;
   private readonly barrier: Barrier;
   private readonly links: Links | undefined;
@@ -127,12 +131,14 @@ export class Broker {
     this.cluster = cluster;
     this.log = log;
     this.startedAt = clock.now();
+    const atlas = (this.atlas = Atlas.plain(log.shards));
     this.sessions = new Sessions(clock, options.graceMs, links !== undefined, (session, counts) =>
       this.sessionGone(session, counts),
     );
     this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
       log,
+      atlas,
       clock,
       random,
       metrics,
@@ -149,11 +155,12 @@ export class Broker {
     this.shards = new Shards({
       cluster,
       clock,
-      count: log.shards,
+      count: () => log.shards,
       make: (shard) => {
         const owner: Owner = new Owner({
           shard,
           log,
+          atlas,
           clock,
           random,
           metrics,
@@ -180,11 +187,21 @@ export class Broker {
     this.relay = new Relay({
       cluster,
       clock,
-      shards: log.shards,
+      shards: () => log.shards,
       replaced: (session, by) => {
         this.sessions.forget(session);
         session.replaced(by);
       },
+    });
+    const { logger } = options;
+    this.layout = new LayoutFollower({
+      cluster,
+      log,
+      atlas,
+      clock,
+      random,
+      logger,
+      changed: () => this.layoutChanged(),
     });
     this.barrier = new Barrier(clock);
     this.guests = new Guests({
@@ -235,6 +252,7 @@ export class Broker {
           shards.review();
           this.settleIn();
         },
+        layoutChanged: () => this.layout.review(),
         claimChanged: (shard) => this.relay.claimChanged(shard),
         membersChanged: () => this.linkUp(),
         wanted: (shard) => shards.release(shard),
@@ -243,15 +261,22 @@ export class Broker {
         if (error) return this.fail(error);
         this.joined = true;
         this.linkUp();
+        this.layout.review();
         shards.review();
         this.settleIn();
       },
     );
   }
 
+  /** Shards or mailboxes have come that this broker knew nothing of. */
+  private layoutChanged(): void {
+    this.shards.review();
+    this.settleIn();
+  }
+
   /** Ready is who has joined and serves all that is assigned to it. */
   private settleIn(): void {
-    if (this.current !== 'starting' || !this.joined || this.shards.coming > 0) return;
+    if (this.current !== 'starting' || !this.joined || !this.layout.current || this.shards.coming > 0) return;
     this.enter('ready');
     this.upkeep();
     this.whenReady();
@@ -450,6 +475,7 @@ export class Broker {
     this.upkeepTimer?.cancel();
     this.sessions.close();
     this.barrier.close();
+    this.layout.stop();
     this.links?.stop();
     this.router.stop();
     this.shards.stop();
@@ -457,7 +483,7 @@ export class Broker {
 
   /** The shard that a mailbox lives in. */
   shardOf(mailbox: string): number {
-    return shardOf(mailbox, this.shards.count);
+    return this.atlas.shardOf(mailbox);
   }
 
   /** The owner of a mailbox, if it is here. */
@@ -514,10 +540,11 @@ export class Broker {
     if (!owner) return this.fullElsewhere(shard, mailbox);
     const { mailboxes, tasks, bytes } = owner.state;
     const roomy = tasks.count < limits.mailboxDepth && bytes < limits.mailboxBytes;
-    if (roomy && mailboxes.size * this.shards.count < limits.mailboxes) return undefined;
+    const peers = this.atlas.peers(shard);
+    if (roomy && mailboxes.size * peers < limits.mailboxes) return undefined;
     const id = mailboxes.find(mailbox);
     if (id < 0) {
-      if (mailboxes.size * this.shards.count < limits.mailboxes) return undefined;
+      if (mailboxes.size * peers < limits.mailboxes) return undefined;
       return limit('limits.mailboxes', `there are ${limits.mailboxes} mailboxes already; purge some`, 5000);
     }
     if (mailboxes.queued[id]! >= limits.mailboxDepth) {

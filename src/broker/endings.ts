@@ -1,8 +1,8 @@
 import { Awaiting, type Awaited } from '../core/awaiting.ts';
+import type { Atlas } from '../core/atlas.ts';
 import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { mix } from '../core/murmur3.ts';
-import { shardOf, shardOfBytes } from '../core/shard.ts';
 import { Flag, Kind, MOST_DELIVERIES, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Random } from '../std/clock.ts';
@@ -43,7 +43,8 @@ const NOBODY: Answer = { executor: '', payload: undefined };
 /** What {@link Endings} are made of. */
 export interface EndingsOptions {
   readonly shard: number;
-  readonly shards: number;
+  /** Where requesters' mailboxes live. */
+  readonly atlas: Atlas;
   readonly state: ShardState;
   readonly journal: Journal;
   readonly holds: Holds;
@@ -61,7 +62,7 @@ export interface EndingsOptions {
 export class Endings {
   private readonly options: EndingsOptions;
   /** Parcels issued per destination, those of decisions that are not applied yet included. */
-  private readonly issued: number[];
+  private issued: number[] = [];
   private readonly parcel: EntryHead = {
     kind: Kind.result,
     priority: 2,
@@ -81,7 +82,6 @@ export class Endings {
 
   constructor(options: EndingsOptions) {
     this.options = options;
-    this.issued = Array.from({ length: options.shards }, () => 0);
   }
 
   /** Attempts of a task that does not say how many. */
@@ -196,7 +196,7 @@ export class Endings {
     const ends = outcome !== 0;
     if (ends) journal.record.resolved(id, mailbox, outcome);
     const reply = `reply:${requester}`;
-    this.beginParcel(shardOf(reply, this.options.shards), reply, type).bytes(result);
+    this.beginParcel(this.options.atlas.shardOf(reply), reply, type).bytes(result);
     journal.record.endPost();
     journal.touch();
     if (!ends) return;
@@ -207,8 +207,7 @@ export class Endings {
 
   /** Takes up the numbers where the log's state ends. */
   restart(): void {
-    const { state } = this.options;
-    for (let shard = 0; shard < this.issued.length; shard++) this.issued[shard] = state.outbox.issued(shard);
+    this.issued = [];
   }
 
   /** Deliveries of the task, one whose record is on its way included. */
@@ -256,7 +255,7 @@ export class Endings {
     now: number,
     delivered: boolean,
   ): void {
-    const { state, journal, shards, known } = this.options;
+    const { state, journal, atlas, known } = this.options;
     const { tasks, mailboxes, types, batches } = state;
     if (!(tasks.flags[slot]! & Flag.answers) || tasks.kind[slot] !== Kind.task) return;
     const { address, echo } = this;
@@ -268,11 +267,8 @@ export class Endings {
     address.bytes(record, echo.requesterStart, echo.requesterEnd);
     writeOrigin(address, '#', record, at);
     const reply = address.written();
-    const writer = this.beginParcel(
-      shardOfBytes(reply, 0, reply.length, shards),
-      known.get(reply, 0, reply.length),
-      types.text(tasks.type[slot]!),
-    );
+    const to = known.get(reply, 0, reply.length);
+    const writer = this.beginParcel(atlas.shardOfBytes(reply, to), to, types.text(tasks.type[slot]!));
     const ending = {
       to: mailboxes.name(tasks.mailbox[slot]!),
       outcome,
@@ -288,7 +284,7 @@ export class Endings {
   /** Begins a parcel with a result; the result is to be written to the answer. */
   private beginParcel(destination: number, mailbox: string, type: string): ByteWriter {
     const { shard, journal } = this.options;
-    const number = ++this.issued[destination]!;
+    const number = this.nextParcel(destination);
     const { hash } = this.parcel;
     // Unique by where it comes from. The first word scatters parcels as the hash of an id would: all
     // shards count from 1, so that tables would otherwise find theirs side by side.
@@ -297,6 +293,12 @@ export class Endings {
     hash[2] = number % 0x1_0000_0000;
     hash[3] = Math.floor(number / 0x1_0000_0000);
     return journal.record.beginPost(destination, number, mailbox, type, this.parcel);
+  }
+
+  private nextParcel(destination: number): number {
+    const last = this.issued[destination] ?? this.options.state.outbox.issued(destination);
+    this.issued[destination] = last + 1;
+    return last + 1;
   }
 }
 

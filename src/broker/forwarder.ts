@@ -34,16 +34,14 @@ export interface ForwarderOptions {
  */
 export class Forwarder {
   private readonly options: ForwarderOptions;
-  private readonly busy: boolean[];
-  private readonly marked: number[];
+  private readonly busy = new Set<number>();
+  private readonly marked: number[] = [];
   /** Shards for which parcels have come. */
   private readonly dirty = new DirtySet();
   private closed = false;
 
   constructor(options: ForwarderOptions) {
     this.options = options;
-    this.busy = Array.from({ length: options.state.outbox.shards }, () => false);
-    this.marked = this.busy.map(() => 0);
   }
 
   /** Something has come for that shard: {@link run} shall send it, with what comes until then. */
@@ -57,18 +55,19 @@ export class Forwarder {
 
   /** Sends everything that waits. */
   runAll(): void {
-    for (let destination = 0; destination < this.busy.length; destination++) this.pump(destination);
+    for (let destination = 0; destination < this.options.state.outbox.shards; destination++)
+      this.pump(destination);
   }
 
   /** Sends what waits for that shard, unless something is on its way there. */
   private pump(destination: number, attempt = 0): void {
     const { state, forward, shard, journal, clock, random } = this.options;
-    if (this.closed || this.busy[destination]) return;
+    if (this.closed || this.busy.has(destination)) return;
     const parcels: Parcel[] = [];
     let bytes = 0;
     const pending = state.outbox.pending(destination);
     // Those up to the mark have arrived; only the log has not said so yet.
-    for (let at = arrived(pending, this.marked[destination]!); at < pending.length; at++) {
+    for (let at = arrived(pending, this.marked[destination] ?? 0); at < pending.length; at++) {
       const parcel = pending[at]!;
       bytes += parcel.entry.length;
       if (parcels.length > 0 && (parcels.length === PARCELS || bytes > PARCEL_BYTES)) break;
@@ -76,19 +75,18 @@ export class Forwarder {
     }
     const last = parcels.at(-1);
     if (!last) return;
-    this.busy[destination] = true;
+    this.busy.add(destination);
     forward(destination, shard, parcels, (error) => {
       if (this.closed) return;
-      this.busy[destination] = false;
       if (error) {
         const wait = backoff(attempt + 1, { initialMs: 20, maxMs: 1000 }, random.float());
-        this.busy[destination] = true;
         clock.after(wait, () => {
-          this.busy[destination] = false;
+          this.busy.delete(destination);
           this.pump(destination, attempt + 1);
         });
         return;
       }
+      this.busy.delete(destination);
       this.marked[destination] = last.number;
       journal.record.forwarded(destination, last.number);
       journal.touch();

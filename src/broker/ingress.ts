@@ -1,3 +1,4 @@
+import type { Atlas } from '../core/atlas.ts';
 import type { Parcel } from '../core/outbox.ts';
 import { fnv1aText } from '../core/fnv1a.ts';
 import { hash128 } from '../core/murmur3.ts';
@@ -32,6 +33,7 @@ export interface Fullness {
 /** What an {@link Ingress} is made of. */
 export interface IngressOptions {
   readonly log: Log;
+  readonly atlas: Atlas;
   readonly clock: Clock;
   readonly random: Random;
   readonly metrics: Metrics;
@@ -79,7 +81,7 @@ interface Sealed {
  */
 export class Ingress {
   private readonly options: IngressOptions;
-  private readonly shards: Pending[];
+  private readonly pending: (Pending | undefined)[] = [];
   private readonly scan = new TaskScan();
   private appended = 0;
   private made = 0;
@@ -90,14 +92,6 @@ export class Ingress {
   constructor(options: IngressOptions) {
     this.options = options;
     this.idPrefix = options.random.token(6);
-    this.shards = Array.from({ length: options.log.shards }, () => ({
-      writer: new TasksRecordWriter(),
-      shares: [],
-      forwards: [],
-      sealed: [],
-      inFlight: false,
-      scheduled: false,
-    }));
   }
 
   /** Accepts the serialized tasks in `bytes`; each has its outcome in the publication's ticket. */
@@ -127,7 +121,7 @@ export class Ingress {
     parcels: readonly Parcel[],
     done: (error: HubError | undefined) => void,
   ): void {
-    const pending = this.shards[destination]!;
+    const pending = this.pendingOf(destination);
     if (!pending.writer.fits(parcels.reduce((sum, { entry }) => sum + entry.length, 0))) this.seal(pending);
     pending.writer.forward(source, parcels[0]!.number, parcels);
     pending.forwards.push(done);
@@ -143,7 +137,7 @@ export class Ingress {
     closed: HubError | undefined,
   ): void {
     const { scan } = this;
-    const { taskBytes, fullness, log } = this.options;
+    const { taskBytes, fullness, atlas } = this.options;
     const { ticket } = publication;
     try {
       if (end - start > taskBytes)
@@ -170,7 +164,7 @@ export class Ingress {
         if (closed) throw closed;
         return this.broadcast(body, from, to, index, publication);
       }
-      const shard = scan.mailboxHash % log.shards;
+      const shard = atlas.shardOfHash(scan.mailbox, scan.mailboxHash);
       const full = closed ?? fullness.full(shard, scan.mailbox);
       // What was accepted already is said again because its ack was lost: refusing it would be a lie.
       if (full && !fullness.known(shard, scan.head.hash)) throw full;
@@ -214,13 +208,24 @@ export class Ingress {
     ticket: Ticket,
   ): void {
     const { scan } = this;
-    const pending = this.shards[shard]!;
+    const pending = this.pendingOf(shard);
     if (!pending.writer.fits(end - start)) this.seal(pending);
     pending.writer.add(scan.mailbox, scan.type, scan.head, bytes, start, end);
     const last = pending.shares.at(-1);
     if (last?.ticket === ticket) last.indexes.push(index);
     else pending.shares.push({ ticket, indexes: [index] });
     this.schedule(shard, pending);
+  }
+
+  private pendingOf(shard: number): Pending {
+    return (this.pending[shard] ??= {
+      writer: new TasksRecordWriter(),
+      shares: [],
+      forwards: [],
+      sealed: [],
+      inFlight: false,
+      scheduled: false,
+    });
   }
 
   private schedule(shard: number, pending: Pending): void {

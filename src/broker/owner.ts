@@ -1,3 +1,4 @@
+import type { Atlas } from '../core/atlas.ts';
 import type { Awaited } from '../core/awaiting.ts';
 import type { Balance } from '../core/subscription.ts';
 import { Subscriptions } from '../core/subscription.ts';
@@ -47,6 +48,7 @@ export interface Failure {
 export interface OwnerOptions {
   readonly shard: number;
   readonly log: Log;
+  readonly atlas: Atlas;
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
@@ -142,7 +144,7 @@ export class Owner implements Applied {
     });
     this.endings = new Endings({
       shard,
-      shards: log.shards,
+      atlas: options.atlas,
       state: this.state,
       journal: this.journal,
       holds: this.holds,

@@ -70,7 +70,7 @@ interface Way {
 /** What a {@link Relay} is made of. */
 export interface RelayOptions {
   readonly cluster: Cluster;
-  readonly shards: number;
+  readonly shards: () => number;
   readonly clock: Clock;
   /** A later incarnation of the session is known elsewhere. */
   readonly replaced: (session: EdgeSession, by: number) => void;
@@ -285,7 +285,7 @@ export class Relay implements LinkListener, OwnerVisitor {
     const way: Way = { link, ops: new EdgeOps(link.writer), known: new Set(), shards: new Set() };
     this.ways.set(link.peer, way);
     const { cluster, shards } = this.options;
-    for (let shard = 0; shard < shards; shard++) {
+    for (let shard = 0; shard < shards(); shard++) {
       if (cluster.claim(shard)?.broker === link.peer) this.report(shard, way);
     }
   }

@@ -10,7 +10,8 @@ const AGAIN_MS = 500;
 export interface ShardsOptions {
   readonly cluster: Cluster;
   readonly clock: Clock;
-  readonly count: number;
+  /** How many there are: more and more, perhaps. */
+  readonly count: () => number;
   /** An owner that does not run yet. Should it end by itself, it tells {@link Shards.lost}. */
   readonly make: (shard: number) => Owner;
   /** The owner serves from now on, and delivers when it is told to. */
@@ -36,17 +37,19 @@ interface Holding {
  * does is that of two appends.
  */
 export class Shards {
-  readonly count: number;
   /** Those that serve, by shard. */
   owners: readonly Owner[] = [];
   private readonly options: ShardsOptions;
-  private readonly holdings: (Holding | undefined)[];
+  private readonly holdings: (Holding | undefined)[] = [];
   private stopped = false;
 
   constructor(options: ShardsOptions) {
     this.options = options;
-    this.count = options.count;
-    this.holdings = Array.from({ length: options.count }, () => undefined);
+  }
+
+  /** Shards of the whole cluster whose logs can be used here. */
+  get count(): number {
+    return this.options.count();
   }
 
   /** The owner that serves the shard here, or `undefined`. */

@@ -1,3 +1,5 @@
+import type { PlacementRules } from '../core/placement.ts';
+import type { Layout } from '../core/pools.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import type { HubError } from '../std/errors.ts';
 
@@ -14,6 +16,8 @@ export interface Member {
   readonly level: number;
   /** It is being emptied: it gets no shards and no new sessions. */
   readonly draining: boolean;
+  /** The pool whose shards it may own. */
+  readonly pool: string;
 }
 
 /** What a broker says of itself in each pulse, beside the shards that it serves. */
@@ -46,6 +50,8 @@ export interface Assigned {
 export interface ClusterListener {
   /** Other brokers are named for some shards. */
   assignmentChanged(): void;
+  /** There are more pools, or other placement rules. */
+  layoutChanged(): void;
   /** Another broker serves the shard now, or nobody does. */
   claimChanged(shard: number): void;
   /** A broker has come, changed its description, or is not heard any more. */
@@ -72,6 +78,13 @@ export interface Cluster {
   isLive(broker: string): boolean;
   /** What a live broker said last; `undefined` of one that has not yet said anything. */
   vitals(broker: string): Vitals | undefined;
+  /** The pools and the placement rules, as far as this broker has heard; `undefined`: there is one pool and no rule. */
+  layout(): Layout | undefined;
+  /**
+   * Makes these the placement rules, if those that they change are still the ones of their version; they have the
+   * next version then. `done` is called once, later: with `conflict` if somebody else has changed them meanwhile.
+   */
+  place(rules: PlacementRules, done: (error: HubError | undefined) => void): void;
   /** Whom the assignment names, as far as this broker has heard. */
   assigned(shard: number): Assigned | undefined;
   /** The live broker that serves the shard; of several the one with the highest epoch. */

@@ -1,14 +1,27 @@
 import type { Assignment } from '../core/assignment.ts';
 import { UNASSIGNED } from '../core/assignment.ts';
+import type { PlacementRules } from '../core/placement.ts';
+import type { Layout, Pools } from '../core/pools.ts';
+import { plainLayout, samePools, withPool } from '../core/pools.ts';
 import type { HubError } from '../std/errors.ts';
 import { toHubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
-import { readAssignment, readMember, writeAssignment } from '../wire/cluster-documents.ts';
+import {
+  readAssignment,
+  readMember,
+  readPlacement,
+  readPools,
+  writeAssignment,
+  writePlacement,
+  writePools,
+} from '../wire/cluster-documents.ts';
 import type { Heard } from './bus.ts';
 import type { Member } from './cluster.ts';
 import type { Store, Stored } from './store.ts';
 
 const ASSIGNMENT = 'assignment';
+const POOLS = 'pools';
+const PLACEMENT = 'placement';
 const MEMBER = 'member.';
 
 /** The key of the document of a broker. */
@@ -21,11 +34,12 @@ export interface DocumentsListener {
   /** The document of a broker came, changed, or went. */
   memberChanged(broker: string, stored: Stored | undefined): void;
   assignmentChanged(): void;
+  layoutChanged(): void;
   /** Everything that there was has been given. */
   ready(): void;
 }
 
-/** What the store says, as far as this broker has heard: the members and the assignment. */
+/** What the store says, as far as this broker has heard: the members, the assignment, and the layout. */
 export class Documents {
   readonly members = new Map<string, { readonly member: Member; readonly revision: number }>();
   assignment: Assignment = UNASSIGNED;
@@ -34,6 +48,10 @@ export class Documents {
   /** Whether the store holds something that can't be read in its stead. */
   unreadable = false;
   ready = false;
+  layout: Layout;
+  /** Revisions of the pools and of the rules; 0: nobody has written any. */
+  private poolsRevision = 0;
+  private rulesRevision = 0;
   private readonly store: Store;
   private readonly logger: Logger;
   private readonly listener: DocumentsListener;
@@ -44,7 +62,9 @@ export class Documents {
   /** Who waits for a read that begins only now. */
   private waiting: ((error: HubError | undefined) => void)[] = [];
 
-  constructor(store: Store, logger: Logger, listener: DocumentsListener) {
+  /** `shards`: of the default pool. */
+  constructor(store: Store, logger: Logger, shards: number, listener: DocumentsListener) {
+    this.layout = plainLayout(shards);
     this.store = store;
     this.logger = logger;
     this.listener = listener;
@@ -81,6 +101,28 @@ export class Documents {
     });
   }
 
+  /** Adds a pool of so many shards, if nobody else has changed the pools meanwhile. */
+  addPool(name: string, shards: number, done: (error: HubError | undefined) => void): void {
+    let pools: Pools;
+    try {
+      pools = withPool(this.layout.pools, name, shards);
+    } catch (error) {
+      return done(error as HubError);
+    }
+    this.store.put(POOLS, writePools(pools), this.poolsRevision, (error, revision) => {
+      if (!error) this.learnPools(pools, revision);
+      done(error);
+    });
+  }
+
+  /** Writes rules in place of those of the version before, if they are still the ones that are known here. */
+  place(rules: PlacementRules, done: (error: HubError | undefined) => void): void {
+    this.store.put(PLACEMENT, writePlacement(rules), this.rulesRevision, (error, revision) => {
+      if (!error) this.learnRules(rules, revision);
+      done(error);
+    });
+  }
+
   private read(): void {
     const asked = this.waiting;
     this.waiting = [];
@@ -110,9 +152,48 @@ export class Documents {
       if (stored.revision < this.ahead) return;
       this.ahead = 0;
       if (stored.revision !== this.revision) this.take(stored);
+    } else if (key === POOLS || key === PLACEMENT) {
+      this.layoutChanged(key, stored);
     } else if (key.startsWith(MEMBER)) {
       this.memberChanged(key.slice(MEMBER.length), stored);
     }
+  }
+
+  private layoutChanged(key: string, stored: Stored | undefined): void {
+    if (!stored) {
+      // Pools never go, and rules that are gone would scatter what they have gathered.
+      this.logger.error({ key }, 'somebody has removed a document of the cluster; what it said still holds');
+      if (key === POOLS) this.poolsRevision = 0;
+      else this.rulesRevision = 0;
+      return;
+    }
+    try {
+      if (key === POOLS) this.learnPools(readPools(stored.value), stored.revision);
+      else this.learnRules(readPlacement(stored.value), stored.revision);
+    } catch (error) {
+      const { message } = toHubError(error);
+      this.logger.error(
+        { key, error: message },
+        'a document of the cluster is unreadable; the former one holds',
+      );
+      if (key === POOLS) this.poolsRevision = stored.revision;
+      else this.rulesRevision = stored.revision;
+    }
+  }
+
+  private learnPools(pools: Pools, revision: number): void {
+    if (revision <= this.poolsRevision) return;
+    this.poolsRevision = revision;
+    if (samePools(pools, this.layout.pools)) return;
+    this.layout = { ...this.layout, pools };
+    this.listener.layoutChanged();
+  }
+
+  private learnRules(rules: PlacementRules, revision: number): void {
+    if (revision <= this.rulesRevision) return;
+    this.rulesRevision = revision;
+    this.layout = { ...this.layout, rules };
+    this.listener.layoutChanged();
   }
 
   private memberChanged(broker: string, stored: Stored | undefined): void {

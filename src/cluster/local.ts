@@ -1,3 +1,4 @@
+import type { PlacementRules } from '../core/placement.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -26,6 +27,15 @@ export class LocalCluster implements Cluster {
 
   vitals(): undefined {
     return undefined;
+  }
+
+  layout(): undefined {
+    return undefined;
+  }
+
+  place(_rules: PlacementRules, done: (error: HubError) => void): void {
+    const error = 'this broker is on its own: all mailboxes are placed here; placement needs a cluster';
+    this.clock.soon(() => done(new HubError('precondition', error)));
   }
 
   assigned(): Assigned {

@@ -1,3 +1,6 @@
+import type { PlacementRules } from '../core/placement.ts';
+import type { Layout } from '../core/pools.ts';
+import { DEFAULT_POOL } from '../core/pools.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -23,7 +26,12 @@ export interface MembershipOptions {
   readonly logger: Logger;
   /** This broker. Its id is new with every start: letters, digits, `-`, `_`, and `.` inside. */
   readonly member: Pick<Member, 'id' | 'address' | 'version' | 'level'>;
+  /** Shards of the default pool. */
   readonly shards: number;
+  /** The pool whose shards it may own. Default: the default pool. */
+  readonly pool?: string;
+  /** Shards of that pool, if nobody has made it yet. Default: as many as the default pool has. */
+  readonly poolShards?: number;
   /** What it says of itself in each pulse. */
   readonly vitals: () => Vitals;
   /** Between two pulses, in milliseconds. Default 500. */
@@ -52,6 +60,8 @@ export class Membership implements Cluster {
   private readonly pins: Pins;
   private readonly notices: Notices;
   private readonly joinedAt: number;
+  private readonly pool: string;
+  private adding = false;
   private draining = false;
   private phase: 'new' | 'joining' | 'joined' | 'stopped' = 'new';
   private listener: ClusterListener | undefined;
@@ -65,7 +75,7 @@ export class Membership implements Cluster {
   /** @throws HubError `invalid` if the id can't be part of a subject, or the times make no sense. */
   constructor(options: MembershipOptions) {
     const { bus, store, clock, random, logger, member, shards, vitals } = options;
-    const { pulseMs = 500, deadAfterMs = 1750 } = options;
+    const { pulseMs = 500, deadAfterMs = 1750, pool = DEFAULT_POOL } = options;
     if (!ID.test(member.id)) {
       throw new HubError(
         'invalid',
@@ -79,6 +89,7 @@ export class Membership implements Cluster {
       );
     }
     this.self = member.id;
+    this.pool = pool;
     this.options = options;
     this.clock = clock;
     this.pulseMs = pulseMs;
@@ -100,13 +111,17 @@ export class Membership implements Cluster {
       lifeChanged: () => this.membersChanged(),
       hearingAgain: () => this.look(),
     });
-    this.documents = new Documents(store, logger, {
+    this.documents = new Documents(store, logger, shards, {
       memberChanged: (broker, stored) => {
         if (broker === this.self) this.registration.seen(stored);
         else if (stored) this.pulses.expect(broker);
         this.membersChanged();
       },
       assignmentChanged: () => this.assignmentChanged(),
+      layoutChanged: () => {
+        this.notices.layoutChanged();
+        this.look();
+      },
       ready: () => this.look(),
     });
     this.registration = new Registration({
@@ -120,7 +135,7 @@ export class Membership implements Cluster {
     });
     const { self, documents, pulses } = this;
     const isLive = (broker: string): boolean => pulses.isLive(broker);
-    this.proposer = new Proposer({ self, shards, store, documents, logger, isLive });
+    this.proposer = new Proposer({ self, store, documents, logger, isLive });
     this.handover = new Handover({
       self,
       bus,
@@ -130,7 +145,7 @@ export class Membership implements Cluster {
       pulses,
       wanted: (shard, by) => this.notices.wanted(shard, by),
     });
-    this.pins = new Pins({ shards, documents, members: () => this.members() });
+    this.pins = new Pins({ documents, members: () => this.members() });
   }
 
   members(): readonly Member[] {
@@ -148,6 +163,20 @@ export class Membership implements Cluster {
 
   vitals(broker: string): Vitals | undefined {
     return this.pulses.vitals(broker);
+  }
+
+  layout(): Layout {
+    return this.documents.layout;
+  }
+
+  place(rules: PlacementRules, done: (error: HubError | undefined) => void): void {
+    const { version } = this.documents.layout.rules;
+    const late = (cause?: HubError): HubError =>
+      new HubError('conflict', 'the placement rules were changed meanwhile; read them again', { cause });
+    if (rules.version !== version) return void this.clock.soon(() => done(late()));
+    this.documents.place({ ...rules, version: version + 1 }, (error) =>
+      done(error?.code === 'conflict' ? late(error) : error),
+    );
   }
 
   assigned(shard: number): Assigned | undefined {
@@ -244,7 +273,7 @@ export class Membership implements Cluster {
 
   private member(): Member {
     const { id, address, version, level } = this.options.member;
-    return { id, address, joinedAt: this.joinedAt, version, level, draining: this.draining };
+    return { id, address, joinedAt: this.joinedAt, version, level, draining: this.draining, pool: this.pool };
   }
 
   private beat(): void {
@@ -259,6 +288,7 @@ export class Membership implements Cluster {
   /** Does what is to be done, now that something may have changed. */
   private look(): void {
     if (this.phase !== 'joining' && this.phase !== 'joined') return;
+    if (this.documents.ready && !this.hasPool) this.addPool();
     if (this.pulses.hearing) this.proposer.consider();
     if (this.phase === 'joining' && this.missing() === undefined) this.join();
   }
@@ -288,7 +318,25 @@ export class Membership implements Cluster {
     if (!this.documents.ready) return 'the store';
     if (!this.registration.current) return 'the store to take this broker in';
     if (!this.pulses.hearing) return bus.connected ? 'its own pulse' : 'a connection to the bus';
+    if (!this.hasPool) return `the store to take the pool ${this.pool} in`;
     return this.documents.revision === 0 ? 'an assignment of shards' : undefined;
+  }
+
+  private get hasPool(): boolean {
+    return this.documents.layout.pools.some(({ name }) => name === this.pool);
+  }
+
+  /** The first broker of a pool makes it. Whoever is second finds it when the watch says so. */
+  private addPool(): void {
+    if (this.adding) return;
+    this.adding = true;
+    const { poolShards = this.options.shards } = this.options;
+    this.documents.addPool(this.pool, poolShards, (error) => {
+      this.adding = false;
+      if (!error) return this.look();
+      this.options.logger.debug({ error: error.message }, 'the pool was not made yet');
+      if (error.code === 'exhausted') this.refused(error);
+    });
   }
 
   private join(): void {

@@ -6,6 +6,7 @@ export class Notices {
   private readonly clock: Clock;
   private listener: ClusterListener | undefined;
   private assignment = false;
+  private layout = false;
   private members = false;
   private readonly claims = new Set<number>();
   private readonly wants = new Map<number, string>();
@@ -18,13 +19,18 @@ export class Notices {
   /** From now on that listener is told, or nobody. What was not told yet is forgotten. */
   tell(listener: ClusterListener | undefined): void {
     this.listener = listener;
-    this.assignment = this.members = false;
+    this.assignment = this.members = this.layout = false;
     this.claims.clear();
     this.wants.clear();
   }
 
   assignmentChanged(): void {
     this.assignment = true;
+    this.plan();
+  }
+
+  layoutChanged(): void {
+    this.layout = true;
     this.plan();
   }
 
@@ -53,12 +59,13 @@ export class Notices {
   }
 
   private give(): void {
-    const { members, assignment } = this;
+    const { members, assignment, layout } = this;
     const claims = [...this.claims];
     const wants = [...this.wants];
     this.tell(this.listener);
     // A listener may stop the cluster, and is told nothing more then.
     if (members) this.listener?.membersChanged();
+    if (layout) this.listener?.layoutChanged();
     if (assignment) this.listener?.assignmentChanged();
     for (const shard of claims) this.listener?.claimChanged(shard);
     for (const [shard, by] of wants) this.listener?.wanted(shard, by);

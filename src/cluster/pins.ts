@@ -1,4 +1,5 @@
 import type { Assignment } from '../core/assignment.ts';
+import { poolOf, shardsOf } from '../core/pools.ts';
 import { HubError } from '../std/errors.ts';
 import type { Member } from './cluster.ts';
 import type { Documents } from './documents.ts';
@@ -10,7 +11,6 @@ type Done = (error: HubError | undefined) => void;
 
 /** What {@link Pins} looks at. */
 export interface PinsOptions {
-  readonly shards: number;
   readonly documents: Documents;
   /** The live brokers. */
   readonly members: () => readonly Member[];
@@ -29,7 +29,7 @@ export class Pins {
     this.change(
       (assignment) => {
         this.checkShard(shard);
-        this.checkBroker(broker);
+        this.checkBroker(broker, shard);
         if (assignment.pins[shard] === broker && assignment.owners[shard] === broker) return undefined;
         return {
           owners: assignment.owners.map((owner, index) => (index === shard ? broker : owner)),
@@ -81,14 +81,14 @@ export class Pins {
   }
 
   private checkShard(shard: number): void {
-    const { shards } = this.options;
+    const shards = shardsOf(this.options.documents.layout.pools);
     if (Number.isInteger(shard) && shard >= 0 && shard < shards) return;
     throw new HubError('invalid', `shard: there is no shard ${shard}; they are 0 to ${shards - 1}`, {
       field: 'shard',
     });
   }
 
-  private checkBroker(broker: string): void {
+  private checkBroker(broker: string, shard: number): void {
     const members = this.options.members();
     const member = members.find(({ id }) => id === broker);
     if (!member) {
@@ -97,9 +97,11 @@ export class Pins {
         field: 'broker',
       });
     }
-    if (!member.draining) return;
-    throw new HubError('precondition', `broker: ${broker} is being drained; choose another`, {
-      field: 'broker',
-    });
+    const refused = (why: string): HubError =>
+      new HubError('precondition', `broker: ${broker} ${why}; choose another`, { field: 'broker' });
+    const pool = poolOf(this.options.documents.layout.pools, shard)?.name;
+    if (pool !== member.pool)
+      throw refused(`is of the pool ${member.pool}, and shard ${shard} is of ${pool}`);
+    if (member.draining) throw refused('is being drained');
   }
 }

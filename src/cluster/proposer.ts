@@ -1,4 +1,5 @@
-import { assign, sameAssignment } from '../core/assignment.ts';
+import type { Assignment } from '../core/assignment.ts';
+import { assignPools, sameAssignment } from '../core/assignment.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Member } from './cluster.ts';
 import type { Documents } from './documents.ts';
@@ -8,7 +9,6 @@ import type { Store } from './store.ts';
 /** What a {@link Proposer} looks at. */
 export interface ProposerOptions {
   readonly self: string;
-  readonly shards: number;
   readonly store: Store;
   readonly documents: Documents;
   readonly logger: Logger;
@@ -32,7 +32,7 @@ export class Proposer {
 
   /** Looks whether there is something to do. Call it whenever something has changed, and now and then. */
   consider(): void {
-    const { self, shards, documents, isLive } = this.options;
+    const { self, documents, isLive } = this.options;
     if (this.stopped || !documents.ready) return;
     const members = [...documents.members.values()].map(({ member }) => member);
     const live = members.filter(({ id }) => isLive(id)).sort(longestFirst);
@@ -40,7 +40,7 @@ export class Proposer {
     for (const { id } of members) if (!isLive(id)) this.remove(id);
     if (this.proposing) return;
     const { assignment, revision, unreadable } = documents;
-    const next = assign(assignment, live, { shards });
+    const next = assignPools(assignment, live, documents.layout.pools);
     if (revision === 0 || unreadable || !sameAssignment(assignment, next)) this.propose(next);
   }
 
@@ -48,7 +48,7 @@ export class Proposer {
     this.stopped = true;
   }
 
-  private propose(next: ReturnType<typeof assign>): void {
+  private propose(next: Assignment): void {
     const { documents, logger } = this.options;
     this.proposing = true;
     documents.propose(next, (error) => {

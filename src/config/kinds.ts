@@ -62,6 +62,15 @@ export const name: Kind<string> = {
   parse: (input) => (/^[\w-]{1,32}$/.test(String(input).trim()) ? String(input).trim() : undefined),
 };
 
+const POOL_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+/** The name of a pool of brokers. */
+export const poolName: Kind<string> = {
+  ...plain,
+  accepts: 'a name of 1 to 63 lower-case letters, digits and inner hyphens',
+  parse: (input) => (POOL_NAME.test(String(input).trim()) ? String(input).trim() : undefined),
+};
+
 /** Yes or no; a flag without a value is yes. */
 export const flag: Kind<boolean> = {
   ...plain,

@@ -6,6 +6,7 @@ import {
   flag,
   name,
   oneOf,
+  poolName,
   port,
   secret,
   size,
@@ -191,6 +192,16 @@ export function configSchema(memoryBytes: number) {
             'owner',
             'Where SDK sessions are pointed, if the brokers have addresses: to the owner of most of what they are ' +
               'attached to, to the broker with the lowest load score, so that all have equally many, or nowhere.',
+          ),
+          pool: key(
+            poolName,
+            'default',
+            'Pool of this broker: it owns shards of that pool only. Placement rules send mailboxes to pools.',
+          ),
+          poolShards: key(
+            count(1, 1024),
+            '16',
+            'Shards of that pool, if this is its first broker; those of the default pool are `shards`.',
           ),
           pulseMs: key(
             duration(50, 60 * SECOND),

@@ -1,3 +1,5 @@
+import type { Pools } from './pools.ts';
+import { shardsOf } from './pools.ts';
 import { compareVersions } from './version.ts';
 
 /** Which broker is to own which shard: one document for the whole cluster. */
@@ -14,6 +16,11 @@ export interface Assignable {
   readonly version: string;
   /** It gets nothing, and what it has goes to others. */
   readonly draining: boolean;
+}
+
+/** A live broker, and whose shards it may own. */
+export interface PoolMember extends Assignable {
+  readonly pool: string;
 }
 
 /** The assignment of a cluster in which nothing is assigned yet. */
@@ -59,6 +66,31 @@ export function assign(
           Array.from({ length: shards }, (_, shard) => previous.owners[shard] ?? ''),
           sorted,
         );
+  return { owners, pins };
+}
+
+/**
+ * {@link assign} in each pool: its shards go to its own brokers, and to nobody if there are none. Shards of pools
+ * of which this broker has not heard yet stay as they are.
+ */
+export function assignPools(previous: Assignment, members: readonly PoolMember[], pools: Pools): Assignment {
+  const owners: string[] = [];
+  const pins: Record<number, string> = {};
+  for (const { name, first, shards } of pools) {
+    const own = Object.entries(previous.pins).map(([shard, id]) => [Number(shard) - first, id] as const);
+    const part = {
+      owners: previous.owners.slice(first, first + shards),
+      pins: Object.fromEntries(own.filter(([shard]) => shard >= 0 && shard < shards)),
+    };
+    const next = assign(
+      part,
+      members.filter(({ pool }) => pool === name),
+      { shards },
+    );
+    owners.push(...next.owners);
+    for (const [shard, id] of Object.entries(next.pins)) pins[Number(shard) + first] = id;
+  }
+  owners.push(...previous.owners.slice(shardsOf(pools)));
   return { owners, pins };
 }
 

@@ -17,30 +17,29 @@ export interface Parcel {
  * number it took and ignores repeats. So each arrives exactly once, whoever crashes when.
  */
 export class Outbox {
-  private readonly waiting: Parcel[][];
-  private readonly lastIssued: Float64Array;
-  private readonly lastForwarded: Float64Array;
-  private readonly lastReceived: Float64Array;
+  private readonly waiting: Parcel[][] = [];
+  private readonly lastIssued: number[] = [];
+  private readonly lastForwarded: number[] = [];
+  private readonly lastReceived: number[] = [];
 
+  /** For so many shards at first; it grows with those that it hears of. */
   constructor(shards: number) {
-    this.waiting = Array.from({ length: shards }, () => []);
-    this.lastIssued = new Float64Array(shards);
-    this.lastForwarded = new Float64Array(shards);
-    this.lastReceived = new Float64Array(shards);
+    if (shards > 0) this.know(shards - 1);
   }
 
+  /** How many shards it has heard of. */
   get shards(): number {
     return this.waiting.length;
   }
 
   /** The number of the last parcel for that shard. */
   issued(destination: number): number {
-    return this.lastIssued[destination]!;
+    return this.lastIssued[destination] ?? 0;
   }
 
   /** Parcels for that shard that have not been forwarded, in order. */
   pending(destination: number): readonly Parcel[] {
-    return this.waiting[destination]!;
+    return this.waiting[destination] ?? [];
   }
 
   get size(): number {
@@ -49,6 +48,7 @@ export class Outbox {
 
   /** Takes up a parcel; one that has been forwarded already (a replayed record) is ignored. */
   add(destination: number, parcel: Parcel): void {
+    this.know(destination);
     if (parcel.number <= this.lastIssued[destination]!) return;
     this.lastIssued[destination] = parcel.number;
     if (parcel.number > this.lastForwarded[destination]!) this.waiting[destination]!.push(parcel);
@@ -56,6 +56,7 @@ export class Outbox {
 
   /** All parcels up to that number are in the other shard's log. */
   forwarded(destination: number, upTo: number): void {
+    this.know(destination);
     if (upTo <= this.lastForwarded[destination]!) return;
     this.lastForwarded[destination] = upTo;
     if (upTo > this.lastIssued[destination]!) this.lastIssued[destination] = upTo;
@@ -67,13 +68,14 @@ export class Outbox {
 
   /** Whether a parcel from that shard is new. If so it counts as received from now on. */
   receive(source: number, number: number): boolean {
+    this.know(source);
     if (number <= this.lastReceived[source]!) return false;
     this.lastReceived[source] = number;
     return true;
   }
 
   received(source: number): number {
-    return this.lastReceived[source]!;
+    return this.lastReceived[source] ?? 0;
   }
 
   /** The lowest sequence that holds a parcel not yet forwarded, or `Infinity`. */
@@ -94,7 +96,18 @@ export class Outbox {
   restore(marks: { forwarded: readonly number[]; received: readonly number[] }): void {
     marks.forwarded.forEach((number, shard) => this.forwarded(shard, number));
     marks.received.forEach((number, shard) => {
+      this.know(shard);
       if (number > this.lastReceived[shard]!) this.lastReceived[shard] = number;
     });
+  }
+
+  /** There is such a shard, and with it all before. */
+  private know(shard: number): void {
+    while (this.waiting.length <= shard) {
+      this.waiting.push([]);
+      this.lastIssued.push(0);
+      this.lastForwarded.push(0);
+      this.lastReceived.push(0);
+    }
   }
 }

@@ -131,6 +131,14 @@ export function lane(mailbox: string, spread: number, number: number): string {
   return spread === 1 || LANE.test(mailbox) ? mailbox : `${mailbox}~${number % spread}`;
 }
 
+/** What a mailbox is a part of, and which, if it looks like one: `type:ocr~3` → `type:ocr`, 3. */
+export function laneOf(mailbox: string): { readonly base: string; readonly number: number } | undefined {
+  const mark = LANE.exec(mailbox)?.index;
+  return mark === undefined
+    ? undefined
+    : { base: mailbox.slice(0, mark), number: Number(mailbox.slice(mark + 1)) };
+}
+
 /**
  * Refuses rules that don't make sense.
  *

@@ -237,7 +237,12 @@ export class NativeEdge {
       });
     }
     const address = cluster.members().find(({ id }) => id === owner)?.address ?? '';
-    return create(LocateResponseSchema, { pool: 'default', shard, broker: owner, address });
+    return create(LocateResponseSchema, {
+      pool: broker.atlas.place(mailbox).pool,
+      shard,
+      broker: owner,
+      address,
+    });
   }
 
   private async describe(): Promise<DescribeClusterResponse> {

@@ -39,15 +39,10 @@ export interface StatusOptions {
 /** What a broker says of itself, from one place for `/capacity`, gauges and the services. */
 export class BrokerStatus {
   private readonly options: StatusOptions;
-  private readonly shardRates: readonly Rate[];
+  private readonly shardRates = new Map<number, Rate>();
 
   constructor(options: StatusOptions) {
     this.options = options;
-    const { broker, clock } = options;
-    this.shardRates = Array.from(
-      { length: broker.shards.count },
-      (_, shard) => new Rate(clock, () => broker.shards.owner(shard)?.arrivals ?? 0),
-    );
   }
 
   get activeAgents(): number {
@@ -84,7 +79,13 @@ export class BrokerStatus {
 
   /** Tasks and results that come into that shard per second. */
   shardRate(shard: number): number {
-    return this.shardRates[shard]!.perSecond();
+    const { broker, clock } = this.options;
+    let rate = this.shardRates.get(shard);
+    if (!rate) {
+      rate = new Rate(clock, () => broker.shards.owner(shard)?.arrivals ?? 0);
+      this.shardRates.set(shard, rate);
+    }
+    return rate.perSecond();
   }
 
   /** The document at `/capacity`. */

@@ -1,5 +1,6 @@
 import type { JetStreamManager, StreamConfig, StreamInfo } from 'nats';
 import { nanos } from 'nats';
+import type { Pool } from '../core/pools.ts';
 import { HubError } from '../std/errors.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 
@@ -8,6 +9,8 @@ export interface StreamsPlan {
   /** Begins the names of its streams and subjects, so that several logs can share one NATS. */
   readonly prefix: string;
   readonly shards: number;
+  /** Whose shards these are, if not those with which the log was made. */
+  readonly pool?: Pool;
   readonly replicas: number;
   readonly storage: 'file' | 'memory';
   /** The most bytes of one stream; 0: what the account and the servers have. */
@@ -25,6 +28,7 @@ const AT_ONCE = 16;
 const FORMAT = { 'agenthub.format': '1', 'agenthub.hash': 'fnv1a-32' } as const;
 const SHARDS = 'agenthub.shards';
 const GENERATION = 'agenthub.generation';
+const POOL = 'agenthub.pool';
 
 export function streamName(prefix: string, shard: number): string {
   return `${prefix}-${shard}`;
@@ -42,34 +46,40 @@ export function ownerSubject(prefix: string, shard: number): string {
 
 /**
  * Finds or makes one stream per shard, and makes those that exist as strong as the plan wants them; none
- * is ever made weaker. Stream 0 is made last: where it exists, all others must.
+ * is ever made weaker. The first stream is made last: where it exists, all others must.
  *
  * @throws HubError `precondition` (made with other shards, by another version, stronger than planned, or
  *   incomplete; the message names the remedy), and what NATS refuses, see {@link natsFault}.
  */
 export async function openStreams(jsm: JetStreamManager, plan: StreamsPlan): Promise<StreamInfo[]> {
-  const found = await inTurns(plan.shards, (shard) => find(jsm, plan, shard));
+  const first = plan.pool?.first ?? 0;
+  const found = await inTurns(plan.shards, (index) => find(jsm, plan, first + index));
   const existing = found.filter((info) => info !== undefined);
   for (const info of existing) checkMeaning(info, plan);
-  const generation = existing[0]?.config.metadata?.[GENERATION] ?? plan.generation;
-  if (existing.some(({ config }) => config.metadata?.[GENERATION] !== generation)) {
+  const generation = (!plan.pool && generationOf(existing[0])) || plan.generation;
+  if (existing.some((info) => generationOf(info) !== generation)) {
     throw refused(plan, 'its streams are of several generations; restore all of them from one backup');
   }
   const missing = found.findIndex((info) => info === undefined);
   if (missing >= 0 && (found[0] !== undefined || existing.some(({ state }) => state.last_seq > 0))) {
     throw refused(
       plan,
-      `the stream ${streamName(plan.prefix, missing)} is missing; restore it from a backup, or choose another ` +
+      `the stream ${streamName(plan.prefix, first + missing)} is missing; restore it from a backup, or choose another ` +
         'nats.streamPrefix to begin anew',
     );
   }
-  const open = async (shard: number): Promise<StreamInfo> => {
-    const info = found[shard];
-    const wanted = wish(plan, shard, generation);
+  const open = async (index: number): Promise<StreamInfo> => {
+    const info = found[index];
+    const wanted = wish(plan, first + index, generation);
     return info === undefined ? await make(jsm, wanted) : await strengthen(jsm, info, wanted);
   };
   const others = await inTurns(plan.shards - 1, (index) => open(index + 1));
   return [await open(0), ...others];
+}
+
+/** Which log a stream belongs to: made anew, it is another one. */
+export function generationOf(info: StreamInfo | undefined): string | undefined {
+  return info?.config.metadata?.[GENERATION];
 }
 
 function wish(
@@ -77,7 +87,7 @@ function wish(
   shard: number,
   generation: string,
 ): Partial<StreamConfig> & { name: string } {
-  const { prefix, replicas, storage, maxBytesPerShard } = plan;
+  const { prefix, replicas, storage, maxBytesPerShard, pool } = plan;
   return {
     name: streamName(prefix, shard),
     subjects: [tasksSubject(prefix, shard), ownerSubject(prefix, shard)],
@@ -92,7 +102,12 @@ function wish(
     max_msgs_per_subject: -1,
     duplicate_window: nanos(DUPLICATE_WINDOW_MS),
     allow_direct: false,
-    metadata: { ...FORMAT, [SHARDS]: String(plan.shards), [GENERATION]: generation },
+    metadata: {
+      ...FORMAT,
+      [SHARDS]: String(plan.shards),
+      [GENERATION]: generation,
+      ...(pool && { [POOL]: pool.name }),
+    },
   };
 }
 
@@ -133,6 +148,13 @@ function checkMeaning({ config }: StreamInfo, plan: StreamsPlan): void {
       plan,
       `it was made with ${shards} shards; set shards to ${shards}, or choose another nats.streamPrefix`,
       'shards',
+    );
+  }
+  if (metadata[POOL] !== plan.pool?.name) {
+    throw refused(
+      plan,
+      `the stream ${config.name} is of the pool ${metadata[POOL] ?? 'default'}, not ${plan.pool?.name ?? 'default'}: ` +
+        'the document of its pools was lost; restore all from one backup',
     );
   }
   for (const [key, ours] of Object.entries(FORMAT)) {

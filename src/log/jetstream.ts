@@ -1,5 +1,6 @@
 import type { JetStreamManager, NatsConnection, StreamInfo } from 'nats';
 import type { Clock, Timer } from '../std/clock.ts';
+import type { Pool } from '../core/pools.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { closed, MAX_RECORD_BYTES, refusal } from './admission.ts';
@@ -10,7 +11,7 @@ import { API, apiCode, natsFault } from '../nats/faults.ts';
 import { StreamReader } from './jetstream-reader.ts';
 import { OVERHEAD_BYTES, Stream } from './jetstream-stream.ts';
 import type { StreamsPlan } from './jetstream-streams.ts';
-import { openStreams } from './jetstream-streams.ts';
+import { generationOf, openStreams } from './jetstream-streams.ts';
 import type { Append, Durability, Extent, Log, LogReader, Reading } from './log.ts';
 
 /** How a {@link JetStreamLog} is opened. */
@@ -49,12 +50,13 @@ const PURGE_RETRY_MS = 1000;
  */
 export class JetStreamLog implements Log {
   readonly durability: Durability;
-  readonly shards: number;
+  private readonly options: JetStreamLogOptions;
+  private readonly generation: string;
   private readonly clock: Clock;
   private readonly logger: Logger;
   private readonly writing: Link;
   private readonly reading: Link;
-  private readonly streams: readonly Stream[];
+  private readonly streams: Stream[];
   private readonly appender: Appender;
   private readonly maxBytes: number;
   /** Below what each shard is still to be truncated. */
@@ -95,7 +97,8 @@ export class JetStreamLog implements Log {
     reading: Link,
     streams: readonly StreamInfo[],
   ) {
-    this.shards = options.shards;
+    this.options = options;
+    this.generation = generationOf(streams[0]) ?? options.generation;
     this.durability = durabilityOf(options);
     this.clock = options.clock;
     this.logger = options.logger;
@@ -104,6 +107,26 @@ export class JetStreamLog implements Log {
     this.maxBytes = options.maxBytesPerShard > 0 ? options.maxBytesPerShard : Infinity;
     this.streams = streams.map((info, shard) => new Stream(options.prefix, shard, info));
     this.appender = new Appender(writing.nats, writing.jsm, options.clock);
+  }
+
+  get shards(): number {
+    return this.streams.length;
+  }
+
+  grow(pool: Pool, done: (error: HubError | undefined) => void): void {
+    void this.open(pool).then(
+      () => done(undefined),
+      (error: unknown) => done(natsFault(error, `opening the logs of the pool ${pool.name}`)),
+    );
+  }
+
+  private async open(pool: Pool): Promise<void> {
+    const { writing, options, generation } = this;
+    const infos = await openStreams(writing.jsm, { ...options, generation, pool, shards: pool.shards });
+    const streams = infos.map((info, index) => new Stream(options.prefix, pool.first + index, info));
+    await Promise.all(streams.map((stream) => this.findOwner(stream)));
+    if (this.shards !== pool.first) throw new RangeError(`the pool ${pool.name} is not the next one`);
+    this.streams.push(...streams);
   }
 
   append(shard: number, append: Append, done: Parameters<Log['append']>[2]): void {

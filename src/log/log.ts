@@ -1,3 +1,4 @@
+import type { Pool } from '../core/pools.ts';
 import type { HubError } from '../std/errors.ts';
 
 /** What an acknowledged record survives, weakest first. */
@@ -66,7 +67,13 @@ export interface Extent {
 export interface Log {
   /** The level that an acknowledged append has reached. */
   readonly durability: Durability;
+  /** They may become more, see {@link grow}. */
   readonly shards: number;
+  /**
+   * Opens the logs of another pool, whose shards are the next ones, and makes them if nobody has; `done` is called
+   * once, later. Absent: this log has the shards that it was made with.
+   */
+  grow?(pool: Pool, done: (error: HubError | undefined) => void): void;
   /**
    * Stores a record at the end of the shard's log and answers with its sequence.
    *

@@ -1,5 +1,9 @@
 import { z } from 'zod';
 import type { Assignment } from '../core/assignment.ts';
+import type { PlacementRules } from '../core/placement.ts';
+import { checkPlacementRules } from '../core/placement.ts';
+import type { Pools } from '../core/pools.ts';
+import { DEFAULT_POOL } from '../core/pools.ts';
 import { HubError } from '../std/errors.ts';
 
 // All of these drop what they don't know: the writer may be newer.
@@ -15,8 +19,32 @@ const MemberSchema = z
     version: z.string(),
     level: count,
     draining: z.boolean(),
+    pool: name.default(DEFAULT_POOL),
   })
   .readonly();
+
+const PoolsSchema = z
+  .array(z.object({ name, first: count, shards: z.int().positive() }).readonly())
+  .min(1)
+  .readonly()
+  .refine((pools) => pools.every(({ first }, at) => first === (at === 0 ? 0 : end(pools[at - 1]!))), {
+    message: 'the shards of each must stand right behind those of the one before',
+  });
+
+const RuleSchema = z.strictObject({
+  pool: z.string(),
+  range: z.strictObject({ prefix: z.string(), first: z.number(), last: z.number() }).readonly().optional(),
+  agents: z.string().optional(),
+  region: z.string().optional(),
+  taskTypes: z.string().optional(),
+  spread: z.number().optional(),
+});
+
+const PlacementSchema = z.strictObject({
+  version: z.number().default(0),
+  defaultPool: z.string().default(DEFAULT_POOL),
+  rules: z.array(RuleSchema).readonly(),
+});
 
 const AssignmentSchema = z.object({
   owners: z.array(z.string()).readonly(),
@@ -87,6 +115,28 @@ export function readAssignment(text: string): Assignment {
   return read('assignment', AssignmentSchema, text);
 }
 
+/** The pools as JSON. */
+export function writePools(pools: Pools): string {
+  return JSON.stringify(pools);
+}
+
+/** @throws HubError `invalid` if these aren't the pools of a cluster. */
+export function readPools(text: string): Pools {
+  return read('list of pools', PoolsSchema, text);
+}
+
+/** Placement rules as JSON, as people write them, too. */
+export function writePlacement(rules: PlacementRules): string {
+  return JSON.stringify(rules, null, 2);
+}
+
+/** @throws HubError `invalid` if these aren't placement rules, or make no sense; it names the member. */
+export function readPlacement(text: string): PlacementRules {
+  const rules = read('placement', PlacementSchema, text) as PlacementRules;
+  checkPlacementRules(rules);
+  return rules;
+}
+
 /** A pulse as it goes over the bus: JSON. */
 export function writePulse(pulse: Pulse): Buffer {
   return Buffer.from(JSON.stringify(pulse));
@@ -105,6 +155,10 @@ export function writeWant(want: Want): Buffer {
 /** @throws HubError `invalid` if it isn't a want. */
 export function readWant(bytes: Buffer): Want {
   return read('want', WantSchema, bytes.toString('utf8'));
+}
+
+function end({ first, shards }: { readonly first: number; readonly shards: number }): number {
+  return first + shards;
 }
 
 function read<T>(what: string, schema: z.ZodType<T>, text: string): T {

@@ -398,6 +398,7 @@ async function join(server: NatsServer, id: string): Promise<Membership> {
   });
   const listener: ClusterListener = {
     assignmentChanged() {},
+    layoutChanged() {},
     claimChanged() {},
     membersChanged() {},
     wanted() {},

@@ -103,5 +103,13 @@ export class Neighbour implements Peers {
 }
 
 function memberOf(id: string): Member {
-  return { id, address: `${id}:50051`, joinedAt: 1, version: '1', level: 1, draining: false };
+  return {
+    id,
+    address: `${id}:50051`,
+    joinedAt: 1,
+    version: '1',
+    level: 1,
+    draining: false,
+    pool: 'default',
+  };
 }

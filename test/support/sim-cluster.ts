@@ -119,6 +119,11 @@ export class SimMember implements ClusterListener {
     this.react.assignmentChanged?.();
   }
 
+  layoutChanged(): void {
+    this.told.push('layout');
+    this.react.layoutChanged?.();
+  }
+
   claimChanged(shard: number): void {
     this.told.push(`claim ${shard}`);
     this.react.claimChanged?.(shard);

@@ -65,7 +65,15 @@ export class Process {
     this.broker = new Broker({
       ...this.options.broker,
       cluster: new LocalCluster(
-        { id: 'sim', address: '', joinedAt: clock.now(), version: '', level: 1, draining: false },
+        {
+          id: 'sim',
+          address: '',
+          joinedAt: clock.now(),
+          version: '',
+          level: 1,
+          draining: false,
+          pool: 'default',
+        },
         clock,
       ),
       log,

@@ -1,5 +1,6 @@
 import { expect, test } from '@jest/globals';
 import type { Sink } from '../../../src/broker/consumer.ts';
+import { Atlas } from '../../../src/core/atlas.ts';
 import { Owner } from '../../../src/broker/owner.ts';
 import { MemoryLog } from '../../../src/log/memory.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
@@ -38,6 +39,7 @@ test('a broadcast that was acknowledged before the broker died reaches those who
   const owner = new Owner({
     shard: 0,
     log,
+    atlas: Atlas.plain(1),
     clock,
     random: new SeededRandom(1),
     logger: silent,

@@ -1,6 +1,7 @@
 import { fromBinary } from '@bufbuild/protobuf';
 import { silent } from '../../../src/std/logger.ts';
 import { describe, expect, test } from '@jest/globals';
+import { Atlas } from '../../../src/core/atlas.ts';
 import { Applier } from '../../../src/broker/apply.ts';
 import { Endings } from '../../../src/broker/endings.ts';
 import { Decided, Holds } from '../../../src/broker/holds.ts';
@@ -43,7 +44,7 @@ class Desk {
   });
   readonly endings = new Endings({
     shard: 0,
-    shards: SHARDS,
+    atlas: Atlas.plain(SHARDS),
     state: this.state,
     journal: this.journal,
     holds: this.holds,

@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { Atlas } from '../../../src/core/atlas.ts';
 import { Ingress, limit } from '../../../src/broker/ingress.ts';
 import { Ticket } from '../../../src/broker/ticket.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
@@ -27,6 +28,7 @@ class Door {
   recipients = [0, 0];
   readonly ingress = new Ingress({
     log: this.log,
+    atlas: Atlas.plain(2),
     clock: this.clock,
     random: new SeededRandom(1),
     metrics: this.metrics,

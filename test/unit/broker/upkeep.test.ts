@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { Atlas } from '../../../src/core/atlas.ts';
 import { Owner } from '../../../src/broker/owner.ts';
 import { type Retention, type Thrift, Upkeep } from '../../../src/broker/upkeep.ts';
 import { State } from '../../../src/core/task-table.ts';
@@ -45,6 +46,7 @@ class Shard {
     const owner = new Owner({
       shard: 0,
       log: this.log,
+      atlas: Atlas.plain(2),
       clock,
       random: new SeededRandom(1),
       logger: silent,

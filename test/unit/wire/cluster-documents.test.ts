@@ -22,6 +22,7 @@ const member = fc.record({
   version: fc.string(),
   level: count,
   draining: fc.boolean(),
+  pool: name,
 });
 const assignment = fc.record({
   owners: fc.array(fc.string()),
@@ -86,7 +87,15 @@ describe('the documents of a cluster', () => {
   });
 
   test('say which member is wrong', () => {
-    const text = writeMember({ id: 'a', address: '', joinedAt: 0, version: '', level: 0, draining: false });
+    const text = writeMember({
+      id: 'a',
+      address: '',
+      joinedAt: 0,
+      version: '',
+      level: 0,
+      draining: false,
+      pool: 'p',
+    });
     expect(() => readMember(text.replace('false', '"no"'))).toThrow(/^no document of a member: draining: /);
   });
 });
