@@ -17,6 +17,7 @@ import { TextCache } from '../wire/text-cache.ts';
 import { Barrier } from './barrier.ts';
 import { Guests } from './guests.ts';
 import { Ingress, limit } from './ingress.ts';
+import { KnownTasks } from './known-tasks.ts';
 import { LayoutFollower } from './layout.ts';
 import { Owner } from './owner.ts';
 import { Cancellations } from './cancellations.ts';
@@ -108,6 +109,7 @@ export class Broker {
   private readonly barrier: Barrier;
   private readonly links: Links | undefined;
   private readonly cancellations: Cancellations;
+  private readonly known: KnownTasks;
   private readonly upkeeps = new Map<Owner, Upkeep>();
   private current: Phase = 'starting';
   private whenReady = (): void => {};
@@ -146,7 +148,7 @@ export class Broker {
       batchTasks: options.limits.batchTasks,
       fullness: {
         full: (shard, mailbox) => this.full(shard, mailbox),
-        known: (shard, hash) => this.shards.owner(shard)?.knows(hash) ?? false,
+        known: (shard, hashes, answer) => this.known.ask(shard, hashes, answer),
         closed: () => this.closed(),
         recipients: (shard) => this.recipients(shard),
       },
@@ -220,6 +222,7 @@ export class Broker {
         brokerOf: (mailbox) => cluster.claim(this.shardOf(mailbox))?.broker,
       });
     }
+    this.known = new KnownTasks(this.router, (shard) => this.shards.owner(shard));
     this.cancellations = new Cancellations(this.router, this, (mailbox) => this.shardOf(mailbox));
   }
 

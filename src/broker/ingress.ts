@@ -13,6 +13,7 @@ import { Entry, sessionWords } from '../wire/entry.ts';
 import { readTasks, TasksRecordWriter } from '../wire/tasks-record.ts';
 import { TextCache } from '../wire/text-cache.ts';
 import { TaskScan, withId } from '../wire/envelope.ts';
+import type { Done } from './question.ts';
 import { Ticket } from './ticket.ts';
 
 /** Appends that stay without an answer for this long are given up, in milliseconds. */
@@ -22,8 +23,11 @@ const GIVE_UP_MS = 15_000;
 export interface Fullness {
   /** The limit that the mailbox has met, or `undefined`. */
   full(shard: number, mailbox: string): HubError | undefined;
-  /** Whether the shard knows a task of that name, so that it takes no room. */
-  known(shard: number, hash: Uint32Array): boolean;
+  /**
+   * Whether the shard knows tasks of those names, four words each, so that they take no room. Answered once, at
+   * once if the shard is served here; with an error if its owner could not be asked.
+   */
+  known(shard: number, hashes: Uint32Array, answer: Done<readonly boolean[]>): void;
   /** Why nothing at all is accepted now, or `undefined`. */
   closed(): HubError | undefined;
   /** Mailboxes of agents that are attached in that shard. */
@@ -57,6 +61,12 @@ export interface Publication {
 interface Share {
   readonly ticket: Ticket;
   readonly indexes: number[];
+}
+
+/** A task of a batch. */
+interface Item {
+  readonly ticket: Ticket;
+  readonly index: number;
 }
 
 interface Pending {
@@ -166,9 +176,8 @@ export class Ingress {
       }
       const shard = atlas.shardOfHash(scan.mailbox, scan.mailboxHash);
       const full = closed ?? fullness.full(shard, scan.mailbox);
-      // What was accepted already is said again because its ack was lost: refusing it would be a lie.
-      if (full && !fullness.known(shard, scan.head.hash)) throw full;
-      this.add(shard, body, from, to, index, ticket);
+      if (full) this.refuseUnknown(shard, Uint32Array.from(scan.head.hash), [{ ticket, index }], full);
+      else this.add(shard, body, from, to, index, ticket);
     } catch (error) {
       this.refuse(ticket, index, toHubError(error));
     }
@@ -286,26 +295,31 @@ export class Ingress {
     );
   }
 
-  /** A record was not stored; what was accepted before, and was only said again, is there all the same. */
+  /** A record was not stored. */
   private refuseAll(shard: number, { record, shares }: Sealed, error: HubError): void {
-    const { fullness } = this.options;
-    const known: boolean[] = [];
-    const entry = new Entry();
-    const hash = new Uint32Array(4);
-    readTasks(record, entry, new TextCache(1), {
+    const words: number[] = [];
+    readTasks(record, new Entry(), new TextCache(1), {
       begin() {},
       entry({ a, b, c, d }, _index, source) {
-        hash.set([a, b, c, d]);
-        if (source < 0) known.push(fullness.known(shard, hash));
+        if (source < 0) words.push(a, b, c, d);
       },
     });
-    let at = 0;
-    for (const { ticket, indexes } of shares) {
-      for (const index of indexes) {
-        if (known[at++]) ticket.done(1);
-        else this.refuse(ticket, index, error);
+    const items = shares.flatMap(({ ticket, indexes }) => indexes.map((index) => ({ ticket, index })));
+    this.refuseUnknown(shard, Uint32Array.from(words), items, error);
+  }
+
+  /**
+   * Refuses tasks, but for those that were accepted before, and are only said again because the ack was lost:
+   * to refuse them would be a lie.
+   */
+  private refuseUnknown(shard: number, hashes: Uint32Array, items: readonly Item[], error: HubError): void {
+    if (items.length === 0) return;
+    this.options.fullness.known(shard, hashes, (unasked, known) => {
+      for (const [at, { ticket, index }] of items.entries()) {
+        if (known?.[at] === true) ticket.done(1);
+        else this.refuse(ticket, index, unasked ?? error);
       }
-    }
+    });
   }
 
   private refuse(ticket: Ticket, index: number, error: HubError): void {

@@ -9,6 +9,7 @@ import { Entry, entryBody } from '../../../src/wire/entry.ts';
 import { taskFacts } from '../../../src/wire/envelope.ts';
 import { readTasks } from '../../../src/wire/tasks-record.ts';
 import { TextCache } from '../../../src/wire/text-cache.ts';
+import type { Done } from '../../../src/broker/question.ts';
 import { VirtualClock } from '../../support/clock.ts';
 import { HeldLog } from '../../support/held-log.ts';
 import { SeededRandom } from '../../support/random.ts';
@@ -24,6 +25,9 @@ class Door {
   readonly metrics = new Metrics({ clock: this.clock, taskTypes: 10 });
   full: HubError | undefined;
   known = false;
+  /** Whether somebody else is asked what is known, who has yet to answer. */
+  asks = false;
+  readonly asked: Done<readonly boolean[]>[] = [];
   closed: HubError | undefined;
   recipients = [0, 0];
   readonly ingress = new Ingress({
@@ -36,7 +40,14 @@ class Door {
     batchTasks: 3,
     fullness: {
       full: () => this.full,
-      known: () => this.known,
+      known: (_shard, hashes, answer) => {
+        if (this.asks) this.asked.push(answer);
+        else
+          answer(
+            undefined,
+            Array.from({ length: hashes.length / 4 }, () => this.known),
+          );
+      },
       closed: () => this.closed,
       recipients: (shard) => this.recipients[shard]!,
     },
@@ -169,12 +180,24 @@ describe('an append', () => {
   test('that is said again is not refused: what was accepted is there', () => {
     const door = new Door();
     door.known = true;
-    door.full = limit('limits.mailboxDepth', 'the mailbox is full', 1000);
     const again = door.publish({ id: 'a' });
-    door.clock.run();
     door.log.refuse('exhausted');
-    door.clock.run();
     expect(again.refused).toEqual([]);
+    door.full = limit('limits.mailboxDepth', 'the mailbox is full', 1000);
+    expect(door.publish({ id: 'a' }).refused).toEqual([]);
+  });
+
+  test('is neither refused nor done until it is known whether it was accepted before', () => {
+    const door = new Door();
+    door.full = limit('limits.mailboxDepth', 'the mailbox is full', 1000);
+    door.asks = true;
+    const published = door.publish({ id: 'a' }, { id: 'b' }, { id: 'c' });
+    expect(published.refused).toBeUndefined();
+    const [a, b, c] = door.asked;
+    a!(undefined, [true]);
+    b!(undefined, [false]);
+    c!(new HubError('unavailable', 'the owner is silent'), undefined);
+    expect(published.refused).toEqual(['1 exhausted limits.mailboxDepth', '2 unavailable ']);
   });
 
   test('that finds the log full is refused at once', () => {
