@@ -36,7 +36,7 @@ export interface JournalOptions {
   readonly random: Random;
   readonly logger: Logger;
   readonly shard: number;
-  /** Decisions gather for at least this long while others are being written, in milliseconds. */
+  /** Decisions gather for at least this long after others left, in milliseconds. */
   readonly tickMs: number;
   /** The tag of a task whose lease was decided, if that lease still holds; else `undefined`. */
   readonly leaseTag: (lease: DecidedLease) => number | undefined;
@@ -72,7 +72,6 @@ export class Journal {
   private inFlight = false;
   private closed = false;
   private urgent = false;
-  private flushedAt = 0;
   private sentAt = 0;
   private timer: Timer | undefined;
   /** Who waits until nothing is left to write. */
@@ -143,15 +142,22 @@ export class Journal {
   touch(): void {
     if (this.batch.record.length > RECORD_BYTES) this.seal();
     if (this.inFlight || this.closed || this.urgent) return;
-    const { clock, tickMs } = this.options;
-    const wait = this.flushedAt + tickMs - clock.now();
+    const { clock } = this.options;
+    const wait = this.tickLeft();
     this.timer?.cancel();
     this.urgent = true;
-    if (wait > 0 && wait <= tickMs) this.timer = clock.after(wait, () => this.flush());
+    if (wait > 0) this.timer = clock.after(wait, () => this.flush());
     else {
       this.timer = { cancel() {} };
       clock.soon(() => this.flush());
     }
+  }
+
+  /** Milliseconds for which decisions still gather; a clock that was set back does not make it longer. */
+  private tickLeft(): number {
+    const { clock, tickMs } = this.options;
+    const left = this.sentAt + tickMs - clock.now();
+    return left <= tickMs ? left : 0;
   }
 
   /** There is something to write that is in no hurry. */
@@ -181,6 +187,7 @@ export class Journal {
   }
 
   private flush(): void {
+    this.timer?.cancel();
     this.timer = undefined;
     this.urgent = false;
     if (this.closed || this.inFlight) return;
@@ -228,9 +235,14 @@ export class Journal {
 
   private touchAgain(): void {
     if (this.idle) return this.closing();
-    const waiting = this.sealed.length + this.prologues.length + this.batch.waiters.length;
-    if (waiting > 0 || !this.batch.record.empty || this.finished) this.touch();
+    if (this.pressing) this.touch();
     else this.touchIn(Math.max(1, this.leases.oldest + LEASE_MS - this.options.clock.now()));
+  }
+
+  /** Whether something waits that can't wait as long as leases do. */
+  private get pressing(): boolean {
+    const waiting = this.sealed.length + this.prologues.length + this.batch.waiters.length;
+    return waiting > 0 || !this.batch.record.empty || this.finished !== undefined;
   }
 
   private finish(record: OwnerRecordWriter, beginsEpoch: boolean): Buffer {
@@ -273,9 +285,11 @@ export class Journal {
       this.appended++;
       this.last = sequence;
       this.inFlight = false;
-      this.flushedAt = clock.now();
       for (const waiter of waiters) waiter();
-      this.touchAgain();
+      // At once: a log that commits in groups takes this along with what has waited for the last group. What
+      // must find the state as the log has it waits until this record has been applied.
+      if (this.pressing && this.prologues.length === 0 && this.tickLeft() <= 0) this.flush();
+      else this.touchAgain();
     });
   }
 }
