@@ -38,6 +38,8 @@ type AppendDone = Parameters<Log['append']>[2];
 
 interface Waiting extends Entry {
   readonly settle: Settle;
+  /** Gives it to the readers of its shard. */
+  readonly tell?: () => void;
 }
 
 interface Shard {
@@ -200,11 +202,13 @@ export class FileLog implements Log {
       if (owner) state.catalog.owner = sequence;
       this.#space.hold(segment, OVERHEAD + bytes.length);
       done(undefined, sequence);
+    };
+    const tell = (): void => {
       for (const follower of state.followers) {
         if (follower.live && follower.next <= sequence) follower.give(sequence, subject, bytes);
       }
     };
-    this.#enqueue({ kind, shard, sequence, bytes, settle });
+    this.#enqueue({ kind, shard, sequence, bytes, settle, tell });
   }
 
   read(shard: number, from: number, reader: LogReader): Reading {
@@ -306,7 +310,11 @@ export class FileLog implements Log {
         }
         if (rolled) this.#reclaimer.check();
       }
-      this.#flush();
+      // Readers take milliseconds: the disk need not wait for them if it has something to do.
+      const busy = this.#waiting.length > 0;
+      if (busy) this.#flush();
+      if (failure === undefined) for (const { tell } of group) tell?.();
+      if (!busy) this.#flush();
     });
   }
 
