@@ -99,11 +99,13 @@ export class NativeEdge {
     };
     const transport = {
       peer: call.getPeer(),
+      get busy() {
+        return call.writableLength > 0;
+      },
       write: (frame: Buffer): boolean => {
         // gRPC copies a frame when it takes it, which is at once if none is on its way.
         const bytes = call.writableLength === 0 ? frame : Buffer.from(frame);
-        call.write(bytes, () => connection.drained());
-        return false;
+        return call.write(bytes, () => connection.drained());
       },
       end: (error?: HubError) => (error ? fail(error) : call.end()),
     };

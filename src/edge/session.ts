@@ -44,6 +44,8 @@ const LARGEST_FRAME_BYTES = 1024 * 1024;
 export interface Transport {
   /** For people: where the client is. */
   readonly peer: string;
+  /** Whether a frame is on its way: {@link Session.drained} will say when it is not any more. */
+  readonly busy: boolean;
   /**
    * Sends a frame, whose bytes are the caller's again afterwards; false if no more should be sent until
    * {@link Session.drained}.
@@ -230,9 +232,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   /** Closes the connection after what was said has been sent. */
   close(error?: HubError): void {
-    this.writable = true;
-    this.flush();
     const { transport } = this;
+    if (this.writable && !this.out.empty) transport?.write(this.out.written());
+    this.out.clear();
     this.transport = undefined;
     this.writable = false;
     transport?.end(error);
@@ -545,11 +547,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   private get takesMore(): boolean {
-    return this.transport !== undefined && this.out.length < LARGEST_FRAME_BYTES;
+    return this.writable && this.out.length < LARGEST_FRAME_BYTES;
   }
 
   private flush(): void {
-    if (!this.transport || this.out.empty || !this.writable) return;
+    if (!this.transport || this.transport.busy || this.out.empty || !this.writable) return;
     this.writable = this.transport.write(this.out.written());
     this.out.clear();
   }

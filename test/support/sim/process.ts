@@ -109,6 +109,7 @@ export class Process {
     this.connections.add(connection);
     const transport = {
       peer: connection.client,
+      busy: false,
       write: (frame: Buffer) => connection.write(frame),
       end: (error?: HubError) => connection.end(error),
     };
