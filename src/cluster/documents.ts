@@ -23,6 +23,7 @@ const ASSIGNMENT = 'assignment';
 const POOLS = 'pools';
 const PLACEMENT = 'placement';
 const MEMBER = 'member.';
+const LEVEL = 'level';
 
 /** The key of the document of a broker. */
 export function memberKey(broker: string): string {
@@ -35,6 +36,7 @@ export interface DocumentsListener {
   memberChanged(broker: string, stored: Stored | undefined): void;
   assignmentChanged(): void;
   layoutChanged(): void;
+  levelChanged(): void;
   /** Everything that there was has been given. */
   ready(): void;
 }
@@ -52,6 +54,9 @@ export class Documents {
   /** Revisions of the pools and of the rules; 0: nobody has written any. */
   private poolsRevision = 0;
   private rulesRevision = 0;
+  /** The feature level that all brokers of the cluster have spoken once; 0: not known yet. */
+  level = 0;
+  private levelRevision = 0;
   private readonly store: Store;
   private readonly logger: Logger;
   private readonly listener: DocumentsListener;
@@ -123,6 +128,11 @@ export class Documents {
     });
   }
 
+  /** Records that all brokers speak that level, from which there is no way back. */
+  raise(level: number, done: (error: HubError | undefined) => void): void {
+    this.store.put(LEVEL, String(level), this.levelRevision, (error) => done(error));
+  }
+
   private read(): void {
     const asked = this.waiting;
     this.waiting = [];
@@ -154,6 +164,10 @@ export class Documents {
       if (stored.revision !== this.revision) this.take(stored);
     } else if (key === POOLS || key === PLACEMENT) {
       this.layoutChanged(key, stored);
+    } else if (key === LEVEL) {
+      this.level = Number(stored?.value ?? 0) || 0;
+      this.levelRevision = stored?.revision ?? 0;
+      this.listener.levelChanged();
     } else if (key.startsWith(MEMBER)) {
       this.memberChanged(key.slice(MEMBER.length), stored);
     }

@@ -122,6 +122,7 @@ export class Membership implements Cluster {
         this.notices.layoutChanged();
         this.look();
       },
+      levelChanged: () => this.checkLevel(),
       ready: () => this.look(),
     });
     this.registration = new Registration({
@@ -361,6 +362,19 @@ export class Membership implements Cluster {
     const { joined } = this;
     this.joined = undefined;
     this.clock.soon(() => joined?.(error));
+  }
+
+  /** A cluster that was raised above what this broker speaks may hold records that it can't read. */
+  private checkLevel(): void {
+    const { level, version } = this.options.member;
+    if (this.documents.level <= level || this.phase !== 'joining') return;
+    this.refused(
+      new HubError(
+        'precondition',
+        `the cluster has been raised to level ${this.documents.level}, and version ${version} speaks ${level}: run a ` +
+          'version that is not older than those that were in the cluster',
+      ),
+    );
   }
 
   private complain(): void {

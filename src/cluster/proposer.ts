@@ -16,7 +16,8 @@ export interface ProposerOptions {
 }
 
 /**
- * Keeps the documents true: removes those of dead brokers, and assigns shards to those that live. Only the
+ * Keeps the documents true: removes those of dead brokers, assigns shards to those that live, and records the
+ * feature level that all of them speak. Only the
  * broker that has been live for longest does so; should two think that it is they, all but one find that
  * somebody else has written since.
  */
@@ -24,6 +25,7 @@ export class Proposer {
   private readonly options: ProposerOptions;
   private readonly removing = new Set<string>();
   private proposing = false;
+  private raising = false;
   private stopped = false;
 
   constructor(options: ProposerOptions) {
@@ -38,6 +40,7 @@ export class Proposer {
     const live = members.filter(({ id }) => isLive(id)).sort(longestFirst);
     if (live[0]?.id !== self) return;
     for (const { id } of members) if (!isLive(id)) this.remove(id);
+    this.raise(members);
     if (this.proposing) return;
     const { assignment, revision, unreadable } = documents;
     const next = assignPools(assignment, live, documents.layout.pools);
@@ -63,6 +66,19 @@ export class Proposer {
         // Whoever was first may have known more, or less. Without an answer there is time.
         if (!unread && error.code === 'conflict') this.consider();
       });
+    });
+  }
+
+  /** Records the level that all speak: from then on records may be written that a lower one can't read. */
+  private raise(members: readonly Member[]): void {
+    const { documents, logger, isLive } = this.options;
+    const level = Math.min(...members.map((member) => member.level));
+    if (this.raising || level <= documents.level || !members.every(({ id }) => isLive(id))) return;
+    this.raising = true;
+    documents.raise(level, (error) => {
+      this.raising = false;
+      if (error) logger.debug({ level, error: error.message }, 'the level of the cluster was not raised');
+      else logger.info({ level }, 'all brokers speak this level: there is no way back to versions below it');
     });
   }
 

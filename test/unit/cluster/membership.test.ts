@@ -57,6 +57,22 @@ describe('joining', () => {
     world.until(() => a.joined, 6000);
   });
 
+  test('is refused once the cluster has been raised above what the broker speaks, and not before', () => {
+    const world = new SimCluster();
+    const b = world.start('b', { level: 1 });
+    world.until(() => b.joined);
+    const a = world.start('a', { level: 2 });
+    world.until(() => a.joined);
+    world.clock.advance(2000);
+    expect(world.store.entries.get('level')?.value).toBe('1');
+    b.stop();
+    world.until(() => world.store.entries.get('level')?.value === '2');
+    const old = world.start('c', { level: 1 });
+    world.until(() => old.error !== undefined);
+    expect(old.error).toMatchObject({ code: 'precondition', message: expect.stringContaining('level 2') });
+    expect(old.joined).toBe(false);
+  });
+
   test('says that the store refuses it', () => {
     const world = new SimCluster();
     const a = world.start('a');
@@ -127,7 +143,7 @@ describe('a broker that dies', () => {
     world.until(() => world.counts.c === 4, NOTICED_MS + 200);
     expect(next.sees).toEqual(['c']);
     world.clock.advance(100);
-    expect([...world.store.entries.keys()].sort()).toEqual(['assignment', 'member.c']);
+    expect([...world.store.entries.keys()].sort()).toEqual(['assignment', 'level', 'member.c']);
   });
 
   test('and says farewell is not waited for', () => {
