@@ -21,6 +21,8 @@ const schema = z.object({
   AGENTHUB_OPERATOR_WORKERS: z.coerce.number().int().min(1).max(64).default(4),
   /** Whether nodes may be read, to give up pods of nodes that are gone. */
   AGENTHUB_OPERATOR_WATCH_NODES: flag.default(true),
+  /** Whether the definition of BrokerCluster is brought up to date at the start. */
+  AGENTHUB_OPERATOR_MANAGE_DEFINITION: flag.default(false),
   /** Name of the pod that the operator runs in. */
   POD_NAME: z.string().min(1).default('agenthub-operator'),
 });
@@ -34,6 +36,7 @@ export interface OperatorConfig {
   readonly http: { readonly host: string; readonly port: number };
   readonly workers: number;
   readonly nodes: boolean;
+  readonly manageDefinition: boolean;
   readonly podName: string;
 }
 
@@ -62,6 +65,7 @@ export function loadOperatorConfig(env: Readonly<Record<string, string | undefin
     http: { host: data.AGENTHUB_OPERATOR_HTTP_HOST, port: data.AGENTHUB_OPERATOR_HTTP_PORT },
     workers: data.AGENTHUB_OPERATOR_WORKERS,
     nodes: data.AGENTHUB_OPERATOR_WATCH_NODES,
+    manageDefinition: data.AGENTHUB_OPERATOR_MANAGE_DEFINITION,
     podName: data.POD_NAME,
   };
 }

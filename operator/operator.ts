@@ -5,6 +5,7 @@ import { Answers } from './controller/answers.ts';
 import { Reconciler } from './controller/brokercluster.ts';
 import { Caches } from './controller/caches.ts';
 import { Controller } from './controller/controller.ts';
+import { keepDefinition } from './controller/definition.ts';
 import { Observer } from './controller/observe.ts';
 import { Applier } from './kube/apply.ts';
 import { Elector } from './kube/elector.ts';
@@ -82,8 +83,18 @@ export class Operator {
       ...common,
       lease: config.lease,
       identity: `${config.podName}_${random.token(4)}`,
-      lead: () => this.#controller.start(),
+      lead: () => {
+        if (config.manageDefinition) this.#keepDefinition(kube, logger);
+        this.#controller.start();
+      },
       lost: () => this.#controller.stop(),
+    });
+  }
+
+  /** A definition of another version does for now: what it does not know is dropped, and it is tried again next time. */
+  #keepDefinition(kube: Kube, logger: Logger): void {
+    keepDefinition(kube, logger).catch((error: unknown) => {
+      logger.warn({ error }, 'the definition of BrokerCluster may be of another version');
     });
   }
 

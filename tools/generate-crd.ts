@@ -113,9 +113,9 @@ const page = [
 
 const root = process.argv[2] ?? '.';
 await mkdir(join(root, 'docs'), { recursive: true });
-await mkdir(join(root, 'crds'), { recursive: true });
 await writeFile(join(root, 'docs/brokercluster.md'), `${page.join('\n\n')}\n`);
-await writeFile(
-  join(root, `crds/${PLURAL}.${GROUP}.yaml`),
-  `# Written by tools/generate-crd.ts from operator/api; make generate writes it again.\n${stringify(brokerClusterCrd(), { lineWidth: 0, aliasDuplicateObjects: false })}`,
-);
+const definition = `# Written by tools/generate-crd.ts from operator/api; make generate writes it again.\n${stringify(brokerClusterCrd(), { lineWidth: 0, aliasDuplicateObjects: false })}`;
+for (const folder of ['crds', 'charts/agenthub/crds']) {
+  await mkdir(join(root, folder), { recursive: true });
+  await writeFile(join(root, folder, `${PLURAL}.${GROUP}.yaml`), definition);
+}

@@ -176,7 +176,7 @@ describe('the operator, on a real API server', () => {
     );
     expect(await replicas()).toBe(2);
     expect(workloads.history.lossy).toEqual([]);
-    expect(Object.keys(workloads.shardsOf).sort()).toEqual(['hub-default-0', 'hub-default-1']);
+    await eventually(() => Object.keys(workloads.shardsOf).sort().join() === 'hub-default-0,hub-default-1');
   }, 180_000);
 
   test('follows the load', async () => {

@@ -115,37 +115,41 @@ function labelled(name: string, value: string, suite: string): ConfigMap {
 }
 
 describe('an informer', () => {
-  test.each(SEEDS)('shows what there is and tells nothing untrue, whatever fails (seed %i)', async (seed) => {
-    const suite = `informer-${seed}`;
-    const random = new SeededRandom(seed);
-    const watcher = new Watcher(`suite=${suite}`);
-    proxy.plan = seededPlan(seed, RATES);
-    proxy.done.length = 0;
-    watcher.informer.start();
-    for (let step = 0; proxy.done.length < 25; step++) {
-      if (random.chance(0.1)) proxy.cutWatches();
-      const name = `${suite}-${random.below(12)}`;
-      const at = { namespace: 'default', name };
-      if (random.chance(0.3)) {
-        const found = await direct.get(CONFIG_MAP, at).catch((error: unknown) => {
-          if (isNotFound(error)) return undefined;
-          throw error;
-        });
-        if (found !== undefined) {
-          watcher.doomed.add(found.metadata.uid ?? '');
-          await direct.delete(CONFIG_MAP, at);
+  test.each(SEEDS)(
+    'shows what there is and tells nothing untrue, whatever fails (seed %i)',
+    async (seed) => {
+      const suite = `informer-${seed}`;
+      const random = new SeededRandom(seed);
+      const watcher = new Watcher(`suite=${suite}`);
+      proxy.plan = seededPlan(seed, RATES);
+      proxy.done.length = 0;
+      watcher.informer.start();
+      for (let step = 0; proxy.done.length < 25; step++) {
+        if (random.chance(0.1)) proxy.cutWatches();
+        const name = `${suite}-${random.below(12)}`;
+        const at = { namespace: 'default', name };
+        if (random.chance(0.3)) {
+          const found = await direct.get(CONFIG_MAP, at).catch((error: unknown) => {
+            if (isNotFound(error)) return undefined;
+            throw error;
+          });
+          if (found !== undefined) {
+            watcher.doomed.add(found.metadata.uid ?? '');
+            await direct.delete(CONFIG_MAP, at);
+          }
+        } else {
+          const written = await direct.apply(CONFIG_MAP, labelled(name, `${step}`, suite));
+          if (random.chance(0.2)) watcher.informer.observe(written);
         }
-      } else {
-        const written = await direct.apply(CONFIG_MAP, labelled(name, `${step}`, suite));
-        if (random.chance(0.2)) watcher.informer.observe(written);
       }
-    }
-    proxy.plan = () => undefined;
-    await until(() => watcher.shows(`suite=${suite}`));
-    watcher.informer.stop();
-    expect(watcher.wrong).toEqual([]);
-    expect(new Set(proxy.done.map(({ kind }) => kind)).size).toBeGreaterThan(3);
-  }, 60_000);
+      proxy.plan = () => undefined;
+      await until(() => watcher.shows(`suite=${suite}`));
+      watcher.informer.stop();
+      expect(watcher.wrong).toEqual([]);
+      expect(new Set(proxy.done.map(({ kind }) => kind)).size).toBeGreaterThan(3);
+    },
+    60_000,
+  );
 
   test('goes on after the API server was killed, and lists anew when that has forgotten its version', async () => {
     const suite = 'restart';

@@ -1,0 +1,67 @@
+{{- define "agenthub.operator" -}}
+{{- printf "%s-operator" (.Release.Name | trunc 40 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "agenthub.account" -}}
+{{- .Values.serviceAccount.name | default (include "agenthub.operator" .) -}}
+{{- end -}}
+
+{{- define "agenthub.cluster" -}}
+{{- .Values.cluster.name | default (.Release.Name | trunc 30 | trimSuffix "-") -}}
+{{- end -}}
+
+{{- define "agenthub.image" -}}
+{{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- end -}}
+
+{{- define "agenthub.selector" -}}
+app.kubernetes.io/name: agenthub-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "agenthub.labels" -}}
+{{ include "agenthub.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: agenthub
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
+{{/* What the operator does in the namespaces of its clusters. */}}
+{{- define "agenthub.rules" -}}
+- apiGroups: [agenthub.io]
+  resources: [brokerclusters]
+  verbs: [list, watch]
+- apiGroups: [agenthub.io]
+  resources: [brokerclusters/status]
+  verbs: [patch]
+- apiGroups: [apps]
+  resources: [statefulsets]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: ['']
+  resources: [services, configmaps, serviceaccounts]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch, create, patch, delete]
+- apiGroups: [monitoring.coreos.com]
+  resources: [servicemonitors, prometheusrules]
+  verbs: [list, watch, create, patch, delete]
+# It makes tokens once, and reads those that a cluster names; it can neither list nor change any.
+- apiGroups: ['']
+  resources: [secrets]
+  verbs: [get, create]
+- apiGroups: ['']
+  resources: [pods]
+  verbs: [list, watch, delete]
+# To say that another autoscaler is at work on the same cluster.
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
