@@ -21,6 +21,8 @@ export interface LedgerOptions {
   readonly backoffMaxMs: number;
   /** A task, result or dead letter may vanish because its time was up. */
   readonly shortRetention: boolean;
+  /** Deliveries may be decided long before they leave, or never leave because their connection ends. */
+  readonly congestion: boolean;
   /** The `agenthub.v1.Durability` that acks must name. */
   readonly durability: number;
   readonly trace: (line: () => string) => void;
@@ -499,7 +501,7 @@ export class Ledger implements Observer {
     if (attempt > most) throw new Broken(`${what} is delivered as attempt ${attempt} of ${most}`);
     if (attempt <= story.failures)
       throw new Broken(`${what} has failed ${story.failures} times, and is delivered as attempt ${attempt}`);
-    if (attempt > story.deliveries + 1)
+    if (attempt > story.deliveries + 1 && !this.options.congestion)
       throw new Broken(
         `${what} was delivered ${story.deliveries} times, and is delivered as attempt ${attempt}`,
       );
@@ -518,7 +520,9 @@ export class Ledger implements Observer {
       firsts.last.clear();
       firsts.at = now;
     }
-    if (order < firsts.before || order < (firsts.last.get(session) ?? -1)) {
+    // What one session was given may leave after what another one was given later.
+    const before = this.options.congestion ? -1 : firsts.before;
+    if (order < before || order < (firsts.last.get(session) ?? -1)) {
       throw new Broken(`${what} is delivered after one that was accepted later`);
     }
     firsts.last.set(session, order);
@@ -619,9 +623,10 @@ export class Ledger implements Observer {
 
   /** Whether the broker may have given up on it. */
   private mayHaveDied({ fields, rejected, deliveries, copy }: Story): boolean {
-    const { maxAttempts, shortRetention } = this.options;
+    const { maxAttempts, shortRetention, congestion } = this.options;
     return (
       shortRetention ||
+      congestion ||
       rejected ||
       (fields.deadlineMs > 0 && fields.deadlineMs <= this.now) ||
       deliveries >= (copy ? 1 : fields.maxAttempts || maxAttempts)
