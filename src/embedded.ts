@@ -275,7 +275,7 @@ async function patiently<T>(what: string, open: () => Promise<T>, logger: Logger
 
 async function openLog(config: Config, logger: Logger): Promise<Log> {
   const { data, shards } = config;
-  if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards });
+  if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards, generation: randomUUID() });
   if (data.log === 'jetstream') {
     return await JetStreamLog.open({
       ...config.nats,

@@ -1,4 +1,5 @@
 import type { Arrival, DeathReason } from '../core/shard-state.ts';
+import type { IdKey } from '../core/id-hash.ts';
 import { outranks, type ShardState } from '../core/shard-state.ts';
 import { Flag, Kind, NONE, orderOf, State } from '../core/task-table.ts';
 import type { Subject } from '../log/log.ts';
@@ -55,6 +56,7 @@ const NOTHING: Applied = {
 export class Applier implements TasksVisitor, OwnerOperations {
   private readonly state: ShardState;
   private readonly known: TextCache;
+  private readonly key: IdKey;
   private applied: Applied = NOTHING;
   private readonly scratch = new Entry();
   private readonly arrival: Arrival = {
@@ -95,9 +97,10 @@ export class Applier implements TasksVisitor, OwnerOperations {
   /** Why the first of them that can't be read can't. */
   private unread: HubError | undefined;
 
-  /** `known` names need no decoding; all shards of a broker may share them. */
-  constructor(state: ShardState, known: TextCache) {
+  /** `known` names need no decoding; all shards of a broker may share them. `key` is that of the log. */
+  constructor(state: ShardState, known: TextCache, key: IdKey) {
     this.state = state;
+    this.key = key;
     this.known = known;
   }
 
@@ -410,7 +413,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     const { awaiting, dedup } = this.state;
     awaiting.delete(id, mailbox);
     const hash = new Uint32Array(4);
-    taskHash(mailbox, id, hash);
+    taskHash(this.key, mailbox, id, hash);
     const entry = dedup.find(hash[0]!, hash[1]!, hash[2]!, hash[3]!);
     if (entry >= 0 && dedup.slot(entry) === NONE) dedup.finish(entry, outcome);
   }

@@ -1,7 +1,8 @@
 import type { Atlas } from '../core/atlas.ts';
 import type { Parcel } from '../core/outbox.ts';
 import { fnv1aText } from '../core/fnv1a.ts';
-import { hash128 } from '../core/murmur3.ts';
+import type { IdKey } from '../core/id-hash.ts';
+import { hashId, idKey } from '../core/id-hash.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -92,7 +93,8 @@ interface Sealed {
 export class Ingress {
   private readonly options: IngressOptions;
   private readonly pending: (Pending | undefined)[] = [];
-  private readonly scan = new TaskScan();
+  private readonly key: IdKey;
+  private readonly scan: TaskScan;
   private appended = 0;
   private made = 0;
   private readonly idPrefix: string;
@@ -101,6 +103,8 @@ export class Ingress {
 
   constructor(options: IngressOptions) {
     this.options = options;
+    this.key = idKey(options.log.generation);
+    this.scan = new TaskScan(this.key);
     this.idPrefix = options.random.token(6);
   }
 
@@ -166,7 +170,7 @@ export class Ingress {
         from = 0;
         to = body.length;
         const text = Buffer.from(id);
-        hash128(text, 0, text.length, 0, scan.head.hash);
+        hashId(text, 0, text.length, this.key, scan.head.hash);
         scan.head.hash[0] = scan.head.hash[0]! ^ fnv1aText(scan.mailbox);
         publication.assigned(index, id);
       }

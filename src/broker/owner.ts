@@ -1,5 +1,7 @@
 import type { Atlas } from '../core/atlas.ts';
 import type { Awaited } from '../core/awaiting.ts';
+import type { IdKey } from '../core/id-hash.ts';
+import { idKey } from '../core/id-hash.ts';
 import type { Balance } from '../core/subscription.ts';
 import { Subscriptions } from '../core/subscription.ts';
 import { isDue, isOverdue, ReadyQueues } from '../core/ready.ts';
@@ -97,6 +99,9 @@ export class Owner implements Applied {
   readonly endings: Endings;
   readonly holders: Holders;
 
+  /** What the names of its ids depend on. */
+  readonly idKey: IdKey;
+
   /** Bytes of all records applied. */
   appliedBytes = 0;
   /** Tasks and results that have come. */
@@ -124,7 +129,8 @@ export class Owner implements Applied {
     this.options = options;
     this.shard = shard;
     this.state = new ShardState(log.shards, options.knownIds);
-    this.applier = new Applier(this.state, options.known);
+    this.idKey = idKey(log.generation);
+    this.applier = new Applier(this.state, options.known, this.idKey);
     this.ready = new ReadyQueues(this.state);
     this.subscriptions = new Subscriptions(options.balance);
     this.journal = new Journal({

@@ -58,8 +58,8 @@ export function findTask(broker: Serving, mailbox: string, id: string): Found | 
   checkTaskId(id);
   checkMailbox(mailbox, 'mailbox');
   const hash = new Uint32Array(4);
-  taskHash(mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox, id, hash);
   const owner = broker.servedHere(mailbox);
+  taskHash(owner.idKey, mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox, id, hash);
   const { slot, outcome } = owner.lookUp(hash);
   if (slot !== NONE) return { owner, slot };
   return outcome === undefined ? undefined : { owner, outcome };

@@ -49,9 +49,9 @@ const PURGE_RETRY_MS = 1000;
  * change their order.
  */
 export class JetStreamLog implements Log {
+  readonly generation: string;
   readonly durability: Durability;
   private readonly options: JetStreamLogOptions;
-  private readonly generation: string;
   private readonly clock: Clock;
   private readonly logger: Logger;
   private readonly writing: Link;

@@ -75,6 +75,11 @@ export interface Log {
    */
   grow?(pool: Pool, done: (error: HubError | undefined) => void): void;
   /**
+   * The name that the log got when it was made, the same for all who use it. It is a secret: the names of task ids
+   * depend on it, so that nobody can make two ids that have one name.
+   */
+  readonly generation: string;
+  /**
    * Stores a record at the end of the shard's log and answers with its sequence.
    *
    * `done` is called exactly once, never before `append` has returned; after it the record has

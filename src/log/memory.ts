@@ -9,6 +9,8 @@ export interface MemoryLogOptions {
   readonly shards: number;
   /** The most bytes of records it retains. Default: no limit. */
   readonly maxBytes?: number;
+  /** See `Log.generation`. Default: none, which is no secret. */
+  readonly generation?: string;
   /** The largest record it takes. Default: 8 MiB. */
   readonly maxRecordBytes?: number;
 }
@@ -57,6 +59,7 @@ export class MemoryLog implements Log {
   readonly shards: number;
   readonly #clock: Clock;
   readonly #maxBytes: number;
+  readonly generation: string;
   readonly #maxRecordBytes: number;
   readonly #shards: Shard[];
   #waiting: Accepted[] = [];
@@ -66,6 +69,7 @@ export class MemoryLog implements Log {
 
   constructor(options: MemoryLogOptions) {
     this.shards = options.shards;
+    this.generation = options.generation ?? '';
     this.#clock = options.clock;
     this.#maxBytes = options.maxBytes ?? Infinity;
     this.#maxRecordBytes = options.maxRecordBytes ?? MAX_RECORD_BYTES;

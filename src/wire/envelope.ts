@@ -1,5 +1,6 @@
 import { fnv1aText } from '../core/fnv1a.ts';
-import { hash128 } from '../core/murmur3.ts';
+import type { IdKey } from '../core/id-hash.ts';
+import { hashId } from '../core/id-hash.ts';
 import { checkAgentId, checkMailbox, checkName } from '../core/shard.ts';
 import { Flag, Kind } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
@@ -61,11 +62,17 @@ export class TaskScan {
   /** Where the id stands; empty if there is none. */
   idStart = 0;
   idEnd = 0;
+  private readonly key: IdKey;
   private readonly scanner = new Scanner();
   private readonly entry = new Scanner();
   private readonly mailboxes = new CheckedText('task.to', checkAddress, 262_144);
   private readonly types = new CheckedText('task.type', checkName, 1024);
   private readonly requesters = new CheckedText('task.requester', checkAgentId, 65_536);
+
+  /** `key` is that of the log, which the ids of its tasks are named with. */
+  constructor(key: IdKey) {
+    this.key = key;
+  }
 
   /**
    * Reads and checks the task in `bytes[start, end)`.
@@ -177,7 +184,7 @@ export class TaskScan {
       this.requesters.set(bytes, requesterStart, requesterEnd);
       this.requester = this.requesters.text;
     }
-    hash128(bytes, this.idStart, this.idEnd, 0, head.hash);
+    hashId(bytes, this.idStart, this.idEnd, this.key, head.hash);
     this.mailboxHash = this.mailboxes.hash;
     head.hash[0] = head.hash[0]! ^ this.mailboxHash;
   }
@@ -190,9 +197,9 @@ const MAX_CONTEXT_BYTES = 1024;
 export const MAX_ID_BYTES = 256;
 
 /** The 128-bit name that the id has in that mailbox: what idempotence goes by. */
-export function taskHash(mailbox: string, id: string, out: Uint32Array): void {
+export function taskHash(key: IdKey, mailbox: string, id: string, out: Uint32Array): void {
   const bytes = Buffer.from(id);
-  hash128(bytes, 0, bytes.length, 0, out);
+  hashId(bytes, 0, bytes.length, key, out);
   out[0] = out[0]! ^ fnv1aText(mailbox);
 }
 

@@ -15,6 +15,7 @@ export interface Held {
 /** A log that answers when the test says so. */
 export class HeldLog implements Log {
   readonly durability = 'memory';
+  readonly generation = 'held';
   readonly shards: number;
   /** Everything that was appended, answered or not. */
   readonly appends: Held[] = [];

@@ -1,6 +1,7 @@
 import type { Applied } from '../../src/broker/apply.ts';
 import { Applier } from '../../src/broker/apply.ts';
 import { writeCheckpoint } from '../../src/broker/checkpoint.ts';
+import { idKey } from '../../src/core/id-hash.ts';
 import { type Epoch, ShardState } from '../../src/core/shard-state.ts';
 import { Flag, Kind, NONE, State } from '../../src/core/task-table.ts';
 import type { Subject } from '../../src/log/log.ts';
@@ -12,6 +13,7 @@ import { TextCache } from '../../src/wire/text-cache.ts';
 import { SeededRandom } from './random.ts';
 
 export const SHARDS = 2;
+const KEY = idKey('history');
 const MAILBOXES = ['planner', 'coder', 'type:ocr'];
 const SESSIONS = ['00000000000000a1', '00000000000000b2'];
 const OUTCOMES = [1, 2, 3, 4, 5];
@@ -74,7 +76,7 @@ export class History {
 
   private reader(): Read {
     const state = new ShardState(SHARDS, this.knownIds);
-    return { state, applier: new Applier(state, this.known) };
+    return { state, applier: new Applier(state, this.known, KEY) };
   }
 
   private read(): Read {
@@ -134,7 +136,7 @@ export class History {
   private head(mailbox: string): EntryHead {
     const { random } = this;
     const hash = new Uint32Array(4);
-    taskHash(mailbox, `id ${random.below(60)}`, hash);
+    taskHash(KEY, mailbox, `id ${random.below(60)}`, hash);
     return {
       kind: mailbox === '*' ? Kind.broadcast : Kind.task,
       priority: random.below(5),

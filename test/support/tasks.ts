@@ -1,3 +1,4 @@
+import { idKey } from '../../src/core/id-hash.ts';
 import { Kind } from '../../src/core/task-table.ts';
 import { ByteWriter } from '../../src/wire/bytes.ts';
 import { Ranges } from '../../src/wire/client-frame.ts';
@@ -42,7 +43,7 @@ export function batchOf(...tasks: readonly Uint8Array[]): { bytes: Buffer; range
 /** A record of tasks, as an ingress writes it. */
 export function taskRecord(accepted: number, ...tasks: readonly Uint8Array[]): Buffer {
   const writer = new TasksRecordWriter();
-  const scan = new TaskScan();
+  const scan = new TaskScan(idKey(''));
   for (const task of tasks) {
     scan.read(task, 0, task.length);
     writer.add(scan.mailbox, scan.type, scan.head, task, 0, task.length);

@@ -491,7 +491,7 @@ export class Ledger implements Observer {
     if (story.refused) throw new Broken(`${what} was refused, and is delivered`);
     if (story.cancelled) throw new Broken(`${what} was cancelled, and is delivered`);
     const revived = story.revivals > 0;
-    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived) {
+    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived && !this.options.congestion) {
       throw new Broken(`${what} is delivered ${clock.now() - fields.deadlineMs} ms after its deadline`);
     }
     if (fields.notBeforeMs > now && !revived) throw new Broken(`${what} is delivered before its time`);

@@ -1,5 +1,6 @@
 import type { Applied } from '../../../src/broker/apply.ts';
 import { Applier } from '../../../src/broker/apply.ts';
+import { idKey } from '../../../src/core/id-hash.ts';
 import { ShardState } from '../../../src/core/shard-state.ts';
 import type { Append, Extent, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
 import { HubError } from '../../../src/std/errors.ts';
@@ -7,6 +8,9 @@ import { TextCache } from '../../../src/wire/text-cache.ts';
 import { Broken } from './ledger.ts';
 import type { Life } from './life.ts';
 import { difference, snapshot } from './snapshot.ts';
+
+/** Nothing in a world goes by the names of ids but the broker. */
+const KEY = idKey('');
 
 const NOTHING: Applied = {
   arrived() {},
@@ -38,7 +42,7 @@ class Shadow {
   constructor(shard: number, shards: number, knownIds: number, texts: TextCache) {
     this.shard = shard;
     this.state = new ShardState(shards, knownIds);
-    this.applier = new Applier(this.state, texts);
+    this.applier = new Applier(this.state, texts, KEY);
     this.applier.live(NOTHING);
   }
 
@@ -94,7 +98,7 @@ export class Shadows {
   checkReplay(shard: number, first: number): void {
     const { state, records } = this.shadows[shard]!;
     const replayed = new ShardState(this.shards, this.knownIds);
-    const applier = new Applier(replayed, this.texts);
+    const applier = new Applier(replayed, this.texts, KEY);
     for (let sequence = first; sequence <= state.sequence; sequence++) {
       const record = records.get(sequence);
       if (!record) throw new Broken(`record ${sequence} of shard ${shard} should be there`);
@@ -124,6 +128,7 @@ export interface Tap {
 
 /** The log as one process sees it, which dies, while the log lives on. */
 export class TappedLog implements Log {
+  readonly generation: string;
   readonly durability: Log['durability'];
   readonly shards: number;
   private readonly log: Log;
@@ -136,6 +141,7 @@ export class TappedLog implements Log {
     this.tap = tap;
     this.durability = log.durability;
     this.shards = log.shards;
+    this.generation = log.generation;
   }
 
   append(shard: number, append: Append, done: (error: HubError | undefined, sequence: number) => void): void {

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import type { Applied } from '../../../src/broker/apply.ts';
 import { Applier } from '../../../src/broker/apply.ts';
+import { idKey } from '../../../src/core/id-hash.ts';
 import { ShardState } from '../../../src/core/shard-state.ts';
 import { Kind } from '../../../src/core/task-table.ts';
 import { encodeEntry, type EntryHead } from '../../../src/wire/entry.ts';
@@ -13,10 +14,11 @@ import { History } from '../../support/history.ts';
 import { difference, snapshot } from '../../support/sim/snapshot.ts';
 
 const TAG = 7;
+const KEY = idKey('');
 
 function head(id: string, kind: number = Kind.task): EntryHead {
   const hash = new Uint32Array(4);
-  taskHash('planner', id, hash);
+  taskHash(KEY, 'planner', id, hash);
   const times = { deadline: 0, notBefore: 0 };
   return { kind, priority: 1, flags: 0, maxAttempts: 0, hash, originHigh: 0, originLow: 0, ...times };
 }
@@ -36,7 +38,7 @@ function decisions(write: (record: OwnerRecordWriter) => void, counter = 1): Uin
 
 class Reader {
   readonly state = new ShardState(2);
-  readonly applier = new Applier(this.state, new TextCache(64));
+  readonly applier = new Applier(this.state, new TextCache(64), KEY);
   readonly told: string[] = [];
 
   /** From now on it is told what follows. */
@@ -175,7 +177,7 @@ describe('who serves the shard', () => {
   test('finds each copy of a broadcast in its mailbox, by the id of the broadcast', () => {
     const { applier, state } = new Reader();
     const broadcast = head('news', Kind.broadcast);
-    taskHash('*', 'news', broadcast.hash);
+    taskHash(KEY, '*', 'news', broadcast.hash);
     const entry = encodeEntry(broadcast, Buffer.from('news'));
     applier.apply(
       1,
@@ -184,7 +186,7 @@ describe('who serves the shard', () => {
     );
     const hash = new Uint32Array(4);
     const slots = ['planner', 'coder'].map((mailbox) => {
-      taskHash(mailbox, 'news', hash);
+      taskHash(KEY, mailbox, 'news', hash);
       return state.dedup.slot(state.dedup.find(hash[0]!, hash[1]!, hash[2]!, hash[3]!));
     });
     expect(slots.map((slot) => state.mailboxes.name(state.tasks.mailbox[slot]!))).toEqual([

@@ -6,6 +6,7 @@ import { Applier } from '../../../src/broker/apply.ts';
 import { Endings } from '../../../src/broker/endings.ts';
 import { Decided, Holds } from '../../../src/broker/holds.ts';
 import { Journal } from '../../../src/broker/journal.ts';
+import { idKey } from '../../../src/core/id-hash.ts';
 import { Outcome, ShardState } from '../../../src/core/shard-state.ts';
 import { Flag } from '../../../src/core/task-table.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
@@ -28,7 +29,7 @@ class Desk {
   readonly state = new ShardState(SHARDS);
   readonly holds = new Holds();
   readonly metrics = new Metrics({ clock: this.clock, taskTypes: 10 });
-  private readonly applier = new Applier(this.state, new TextCache(64));
+  private readonly applier = new Applier(this.state, new TextCache(64), idKey(''));
   private readonly journal = new Journal({
     log: this.log,
     clock: this.clock,

@@ -16,9 +16,11 @@ import {
 } from '../../../src/wire/envelope.ts';
 import { SettlementSchema } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
 import { encodeResult, writeResult } from '../../../src/wire/result.ts';
+import { idKey } from '../../../src/core/id-hash.ts';
 import { ResultSchema, TaskSchema } from '../../../src/wire/gen/agenthub/v1/task_pb.ts';
 import { bytes, headers, task, text, time } from './arbitrary.ts';
 
+const KEY = idKey('secret');
 type Init = MessageInitShape<typeof TaskSchema>;
 
 const encode = (fields: Init): Uint8Array => toBinary(TaskSchema, create(TaskSchema, fields));
@@ -41,7 +43,7 @@ const good: fc.Arbitrary<Init> = fc
 
 describe('the scan of a task', () => {
   test('refuses a context id that would make results larger than a record may be', () => {
-    const scan = new TaskScan();
+    const scan = new TaskScan(KEY);
     const read = (contextId: string) => {
       const encoded = encode({ to: 'a', contextId });
       return () => scan.read(encoded, 0, encoded.length);
@@ -53,7 +55,7 @@ describe('the scan of a task', () => {
   });
 
   test('finds what protobuf finds', () => {
-    const scan = new TaskScan();
+    const scan = new TaskScan(KEY);
     const expectedHash = new Uint32Array(4);
     fc.assert(
       fc.property(good, bytes, (fields, before) => {
@@ -74,7 +76,7 @@ describe('the scan of a task', () => {
         expect(priorityOf(head.priority)).toBe(message.priority || 2);
         expect((head.flags & Flag.answers) !== 0).toBe(message.requester !== '');
         expect((head.flags & Flag.runLimit) !== 0).toBe(message.maxRunMs > 0);
-        taskHash(message.to, message.id, expectedHash);
+        taskHash(KEY, message.to, message.id, expectedHash);
         expect(head.hash).toEqual(expectedHash);
       }),
       { numRuns: 300 },
@@ -82,13 +84,13 @@ describe('the scan of a task', () => {
   });
 
   test('remembers nothing of the task before', () => {
-    const scan = new TaskScan();
+    const scan = new TaskScan(KEY);
     fc.assert(
       fc.property(good, good, (first, second) => {
         const encoded = encode(second);
         scan.read(encode(first), 0, encode(first).length);
         scan.read(encoded, 0, encoded.length);
-        const fresh = new TaskScan();
+        const fresh = new TaskScan(KEY);
         fresh.read(encoded, 0, encoded.length);
         const { mailbox: to, type, requester, head } = fresh;
         expect({
@@ -121,7 +123,7 @@ describe('the scan of a task', () => {
     ['a time that no clock shows', { to: 'x', notBeforeMs: 2n ** 60n }, 'task.not_before_ms'],
   ])('refuses %s, by its field', (_what, fields, field) => {
     const encoded = encode(fields);
-    expect(() => new TaskScan().read(encoded, 0, encoded.length)).toThrow(
+    expect(() => new TaskScan(KEY).read(encoded, 0, encoded.length)).toThrow(
       expect.objectContaining({ code: 'invalid', field }),
     );
   });
@@ -133,13 +135,13 @@ describe('the scan of a task', () => {
     ['task.requester', 0x22],
   ])('refuses a %s that is not UTF-8', (field, key) => {
     const encoded = Buffer.concat([encode({ to: 'x' }), Buffer.from([key, 2, 0xc3, 0x28])]);
-    expect(() => new TaskScan().read(encoded, 0, encoded.length)).toThrow(
+    expect(() => new TaskScan(KEY).read(encoded, 0, encoded.length)).toThrow(
       expect.objectContaining({ code: 'invalid', field }),
     );
   });
 
   test('takes damaged bytes for invalid, or for another task', () => {
-    const scan = new TaskScan();
+    const scan = new TaskScan(KEY);
     const damaged = fc.tuple(good, fc.nat(), fc.nat({ max: 255 })).map(([fields, at, value]) => {
       const encoded = Buffer.from(encode(fields));
       encoded[at % encoded.length] = value;
@@ -163,8 +165,8 @@ describe('an id', () => {
     const [a, b] = [new Uint32Array(4), new Uint32Array(4)];
     fc.assert(
       fc.property(mailbox, mailbox, text, (from, to, id) => {
-        taskHash(from, id, a);
-        taskHash(to, id, b);
+        taskHash(KEY, from, id, a);
+        taskHash(KEY, to, id, b);
         expect(rehashed(a[0]!, from, to)).toBe(b[0]);
         expect(a.subarray(1)).toEqual(b.subarray(1));
         expect(a[0] === b[0]).toBe(from === to);
