@@ -57,6 +57,11 @@ export class Child<Interface extends Calls<Interface>> {
     });
   }
 
+  /** Ends it as a crash does. */
+  kill(): void {
+    this.process.kill('SIGKILL');
+  }
+
   /** Has the process end by itself, so that profiles are written. */
   async end(): Promise<void> {
     if (this.process.exitCode !== null || this.process.signalCode !== null) return;

@@ -9,6 +9,7 @@ import { eventbus } from './measure/eventbus.ts';
 import { growth } from './measure/growth.ts';
 import { latency } from './measure/latency.ts';
 import { memory } from './measure/memory.ts';
+import { moves } from './measure/moves.ts';
 import { native } from './measure/native.ts';
 import { rate } from './measure/rate.ts';
 import type { Circumstances, Report, Target } from './report.ts';
@@ -28,6 +29,7 @@ const MEASUREMENTS: Readonly<
   crowd: { title: 'Very many agents and tasks', run: crowd },
   growth: { title: 'Cost by number of agents and tasks', run: growth },
   cluster: { title: 'Brokers on NATS', run: cluster },
+  moves: { title: 'Shards that change their owner', run: moves },
 };
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

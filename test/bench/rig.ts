@@ -17,6 +17,12 @@ export interface RigOptions {
   readonly tell: (text: string) => void;
 }
 
+/** A broker under measurement. */
+export interface RunningBroker {
+  readonly child: Child<BrokerCalls>;
+  readonly port: number;
+}
+
 /** Starts and ends the processes of a measurement. */
 export class Rig {
   readonly quick: boolean;
@@ -34,7 +40,7 @@ export class Rig {
   /** Runs `use` with a broker. `flags` as those of `agenthub serve`. */
   async broker<T>(
     flags: Readonly<Record<string, string>>,
-    use: (broker: { readonly child: Child<BrokerCalls>; readonly port: number }) => Promise<T>,
+    use: (broker: RunningBroker) => Promise<T>,
   ): Promise<T> {
     const dir = mkdtempSync(join(this.folder, 'broker-'));
     const profiling = this.profile === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${this.profile}`];
@@ -46,6 +52,19 @@ export class Rig {
       await child.end();
       rmSync(dir, { recursive: true, force: true });
     }
+  }
+
+  /** Runs `use` with brokers that were started one after the other, as `b0`, `b1` … */
+  brokers<T>(
+    flags: Readonly<Record<string, string>>,
+    count: number,
+    use: (all: readonly RunningBroker[]) => Promise<T>,
+    all: readonly RunningBroker[] = [],
+  ): Promise<T> {
+    if (all.length === count) return use(all);
+    return this.broker({ ...flags, 'service-name': `b${all.length}` }, (broker) =>
+      this.brokers(flags, count, use, [...all, broker]),
+    );
   }
 
   /** Runs `use` with a bare grpc-js peer. */

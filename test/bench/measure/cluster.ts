@@ -1,12 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { freePort, NatsServer } from '../../support/nats-server.ts';
-import type { BrokerCalls } from '../broker/main.ts';
-import type { Child } from '../child.ts';
 import { median, short } from '../figures.ts';
 import type { Done } from '../load/meter.ts';
 import type { Report } from '../report.ts';
-import type { Rig } from '../rig.ts';
+import type { Rig, RunningBroker } from '../rig.ts';
 
 const TASK_BYTES = 150;
 const BATCH = 100;
@@ -24,11 +22,6 @@ interface Run {
   readonly loadUs: number;
   /** Messages that NATS got, per task. */
   readonly messages: number;
-}
-
-interface Broker {
-  readonly child: Child<BrokerCalls>;
-  readonly port: number;
 }
 
 type Span = { readonly warmMs: number; readonly measureMs: number };
@@ -121,7 +114,7 @@ async function brokers(rig: Rig, span: Span, count: number): Promise<Run> {
       'cluster-sessions': 'stay',
       'cluster-dead-after-ms': '20s',
     };
-    return started(rig, flags, count, async (all) => {
+    return rig.brokers(flags, count, async (all) => {
       while (!(await settled(all))) await sleep(100);
       const owner = all[0]!;
       const mailboxes = (await owner.child.ask('owned', CANDIDATES)).slice(0, MAILBOXES);
@@ -171,24 +164,10 @@ function queue(rig: Rig, span: Span): Promise<Run> {
 }
 
 /** Every broker serves about as many shards as the others. */
-async function settled(all: readonly Broker[]): Promise<boolean> {
+async function settled(all: readonly RunningBroker[]): Promise<boolean> {
   const shards = await Promise.all(all.map(({ child }) => child.ask('shards', undefined)));
   const sum = shards.reduce((total, some) => total + some, 0);
   return sum === 16 && Math.max(...shards) - Math.min(...shards) <= 1;
-}
-
-/** Starts brokers one after the other, and ends them after `use`. */
-async function started<T>(
-  rig: Rig,
-  flags: Readonly<Record<string, string>>,
-  count: number,
-  use: (all: readonly Broker[]) => Promise<T>,
-  all: readonly Broker[] = [],
-): Promise<T> {
-  if (all.length === count) return use(all);
-  return rig.broker({ ...flags, 'service-name': `b${all.length}` }, (broker) =>
-    started(rig, flags, count, use, [...all, broker]),
-  );
 }
 
 async function withNats<T>(use: (nats: NatsServer, monitor: string) => Promise<T>): Promise<T> {
