@@ -32,7 +32,7 @@ cluster: install nats-server ## Start three NATS servers and three brokers on th
 .PHONY: test check sim chaos bench
 
 # Building the API server takes minutes, so it is built for those tests alone that need it.
-test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(findstring operator,$(TESTS)),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
+test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(or $(findstring operator,$(TESTS)),$(findstring chart,$(TESTS))),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
 	@$(OWN) exec node $(wordlist 2,3,$(JEST)) tools/test.ts $(TESTS)
 
 check: install lint-tools ## Types, style, formatting, imports, unused code, generated files
@@ -168,13 +168,13 @@ nats-server: .tools/bin/nats-server
 	@touch $@
 
 .PHONY: kube-apiserver
-kube-apiserver: .tools/bin/kube-apiserver .tools/bin/etcd
+kube-apiserver: .tools/bin/kube-apiserver .tools/bin/etcd .tools/bin/helm
 
-# What the operator is tested with needs no root and no nodes; make kube-tools builds all of Kubernetes.
-.tools/bin/kube-apiserver .tools/bin/etcd &: tools/kube/go.mod tools/kube/go.sum
-	@echo 'Building kube-apiserver and etcd: five minutes the first time.'
+# What the operator and its chart are tested with needs no root and no nodes; make kube-tools builds all of Kubernetes.
+.tools/bin/kube-apiserver .tools/bin/etcd .tools/bin/helm &: tools/kube/go.mod tools/kube/go.sum
+	@echo 'Building kube-apiserver, etcd and helm: six minutes the first time.'
 	@tools/kube/build.sh kube-apiserver
-	@touch .tools/bin/kube-apiserver .tools/bin/etcd
+	@touch .tools/bin/kube-apiserver .tools/bin/etcd .tools/bin/helm
 
 .PHONY: help
 help:

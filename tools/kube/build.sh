@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh [kube-apiserver]: builds what a Kubernetes for tests consists of into .tools/bin, or only its API
-# server and etcd, from the versions in go.mod alone; what is built already is not built again. All of it has
+# server, etcd and helm, from the versions in go.mod alone; what is built already is not built again. All of it has
 # one module, so that it is compiled once.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -18,9 +18,9 @@ export CGO_ENABLED=0 GOFLAGS=-buildvcs=false
 build() { go build -trimpath -ldflags "-s -w $version" -o "$@"; }
 
 main=k8s.io/kubernetes/cmd
-build "$bin/" $main/kube-apiserver
+build "$bin/" $main/kube-apiserver helm.sh/helm/v4/cmd/helm
 [ "${1:-}" = kube-apiserver ] ||
   build "$bin/" $main/kube-controller-manager $main/kube-scheduler \
-    $main/kubelet $main/kube-proxy $main/kubectl helm.sh/helm/v4/cmd/helm ./coredns ./pause
+    $main/kubelet $main/kube-proxy $main/kubectl ./coredns ./pause
 # The package has no name of its own.
 build "$bin/etcd" go.etcd.io/etcd/server/v3
