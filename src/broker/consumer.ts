@@ -63,47 +63,63 @@ export interface ConsumerSpec {
   readonly attachedAt: number;
 }
 
-/** How much an attachment may hold, and how much it does. */
-class Credit {
-  window = 0;
-  inFlight = 0;
-  private readonly maxWindow: number;
-  private adaptive: CreditWindow | undefined;
+/** A window that follows the worker's speed. */
+class Adaptive {
+  private readonly credit: CreditWindow;
   private settled = 0;
   private busyMs = 0;
   private adaptedAt: number;
 
-  constructor({ window, maxWindow, attachedAt }: ConsumerSpec) {
-    this.maxWindow = maxWindow;
+  constructor({ maxWindow, attachedAt }: ConsumerSpec) {
+    this.credit = creditOf(maxWindow);
     this.adaptedAt = attachedAt;
-    this.resize(window);
   }
 
-  /** 0: adaptive from now on. */
-  resize(window: number): void {
-    if (window > 0) this.adaptive = undefined;
-    else
-      this.adaptive ??= new CreditWindow({
-        acknowledged: true,
-        bound: this.maxWindow,
-        smoothingMs: SMOOTHING_MS,
-      });
-    this.window = this.adaptive ? this.adaptive.window : Math.min(window, this.maxWindow);
-  }
-
-  settledOne(tookMs: number, now: number): void {
-    this.inFlight--;
-    if (!this.adaptive) return;
+  /** One task more has ended; answers with the window from now on. */
+  settledOne(window: number, tookMs: number, now: number): number {
     this.settled++;
     this.busyMs += tookMs;
     const elapsed = now - this.adaptedAt;
-    if (this.settled < this.window || elapsed <= 0) return;
-    this.adaptive.observe((this.settled * 1000) / elapsed, this.busyMs / this.settled / 1000, now);
-    this.window = this.adaptive.window;
+    if (this.settled < window || elapsed <= 0) return window;
+    this.credit.observe((this.settled * 1000) / elapsed, this.busyMs / this.settled / 1000, now);
     this.settled = 0;
     this.busyMs = 0;
     this.adaptedAt = now;
+    return this.credit.window;
   }
+}
+
+/** How much an attachment may hold, and how much it does. */
+class Credit {
+  window = 0;
+  inFlight = 0;
+  private isAdaptive = false;
+  /** Made when the first task has ended: most attachments of a large crowd are idle. */
+  private adaptive: Adaptive | undefined;
+
+  constructor(spec: ConsumerSpec) {
+    this.resize(spec.window, spec);
+  }
+
+  /** 0: adaptive from now on. */
+  resize(window: number, { maxWindow }: ConsumerSpec): void {
+    const isAdaptive = window === 0;
+    if (isAdaptive && this.isAdaptive) return;
+    this.isAdaptive = isAdaptive;
+    this.adaptive = undefined;
+    this.window = isAdaptive ? creditOf(maxWindow).window : Math.min(window, maxWindow);
+  }
+
+  settledOne(tookMs: number, now: number, spec: ConsumerSpec): void {
+    this.inFlight--;
+    if (!this.isAdaptive) return;
+    this.adaptive ??= new Adaptive(spec);
+    this.window = this.adaptive.settledOne(this.window, tookMs, now);
+  }
+}
+
+function creditOf(bound: number): CreditWindow {
+  return new CreditWindow({ acknowledged: true, bound, smoothingMs: SMOOTHING_MS });
 }
 
 /** An attachment, as the owner of its mailbox serves it. */
@@ -114,7 +130,6 @@ export class Consumer implements Attachment {
   readonly sink: Sink;
   readonly listener: boolean;
   readonly filtered: boolean;
-  readonly types: ReadonlySet<string>;
   readonly session: string;
   /** The same attachment at the lane of its own session, or at the mailbox of replies beside the lane. */
   twin: Consumer | undefined;
@@ -128,11 +143,14 @@ export class Consumer implements Attachment {
     this.sink = spec.sink;
     this.listener = spec.listener;
     this.filtered = spec.types.size > 0;
-    this.types = spec.types;
     this.session = spec.sink.session;
     this.credit = twin?.credit ?? new Credit(spec);
     this.twin = twin;
     if (twin) twin.twin = this;
+  }
+
+  get types(): ReadonlySet<string> {
+    return this.spec.types;
   }
 
   /** Tasks it may hold at a time; a twin shares them. */
@@ -142,7 +160,7 @@ export class Consumer implements Attachment {
 
   /** The client wants another window; 0: an adaptive one. */
   resize(window: number): void {
-    this.credit.resize(window);
+    this.credit.resize(window, this.spec);
   }
 
   get inFlight(): number {
@@ -155,6 +173,6 @@ export class Consumer implements Attachment {
 
   /** One of its tasks has ended, `tookMs` after it was delivered. An adaptive window follows. */
   settledOne(tookMs: number, now: number): void {
-    this.credit.settledOne(tookMs, now);
+    this.credit.settledOne(tookMs, now, this.spec);
   }
 }

@@ -13,27 +13,27 @@ export interface Seat {
    * How an owner of this broker serves it, if one does: one consumer, or for replies two, of which the other one
    * is that of the session's own lane.
    */
-  consumers: Consumer[];
+  consumers: readonly Consumer[];
   /** Tasks that came through it from another broker and have not ended. */
   relayed: number;
 }
 
+const NOBODY: readonly Consumer[] = [];
+
 /** A seat that nobody serves yet. */
 export function seatOf(mailbox: string, shard: number, spec: ConsumerSpec): Seat {
-  return { mailbox, shard, spec, window: spec.window, consumers: [], relayed: 0 };
+  return { mailbox, shard, spec, window: spec.window, consumers: NOBODY, relayed: 0 };
 }
 
 /** Attaches it at an owner of this broker. */
 export function place(seat: Seat, owner: Owner): void {
   const { mailbox } = seat;
   const spec = seat.window === seat.spec.window ? seat.spec : { ...seat.spec, window: seat.window };
-  const consumers: Consumer[] = [];
-  // Known before the owner delivers, which it may do at once.
-  seat.consumers = consumers;
+  // Lists are made as long as they are: one that is pushed to has room for 17.
   const consumer = owner.attach(mailbox, spec);
-  consumers.push(consumer);
+  seat.consumers = [consumer];
   if (mailbox.startsWith('reply:') && !spec.listener) {
     const lane = replyMailbox(mailbox.slice('reply:'.length), spec.sink.session);
-    consumers.push(owner.attach(lane, spec, consumer));
+    seat.consumers = [consumer, owner.attach(lane, spec, consumer)];
   }
 }
