@@ -140,7 +140,7 @@ function compare(a: Place, b: Place): number {
 
 function parseToken(token: string): Place {
   if (token === '') return { shard: -1, order: 0 };
-  const match = /^(\d{1,4})\.(\d{1,16})$/.exec(token);
+  const match = /^(\d{1,5})\.(\d{1,16})$/.exec(token);
   if (!match) throw new HubError('invalid', 'page_token is not one of this broker', { field: 'page_token' });
   return { shard: Number(match[1]), order: Number(match[2]) };
 }

@@ -380,6 +380,22 @@ describe('looking', () => {
     expect(await json('top', '--once')).toMatchObject({ accepted: expect.any(Number), durability: 'synced' });
   });
 
+  test('top shows what all brokers do together, and each of them', async () => {
+    const { code, stdout } = await hub('top', '--once', '--all');
+    expect(code).toBe(0);
+    expect(stdout).toContain('BROKER');
+    expect(await json('top', '--once', '--all')).toMatchObject({ brokers: 1, accepted: expect.any(Number) });
+  });
+
+  test('a shard of a broker on its own can not be moved, and says why', async () => {
+    const { broker } = await json<{ broker: string }>('cluster');
+    const { code, stderr } = await hub('shards', 'move', '3', broker);
+    expect(code).toBe(5);
+    expect(stderr).toContain('on its own');
+    expect((await hub('shards', 'move', '3', 'nobody')).code).toBe(4);
+    expect((await hub('shards', 'move', 'x', broker)).code).toBe(2);
+  });
+
   test('top goes on until it is interrupted', async () => {
     const terminal = new TestTerminal();
     const watched = terminal.run('top', '--interval', '10ms', '-o', 'json', '--broker', serve.grpc);
@@ -521,7 +537,8 @@ describe('errors', () => {
       'bench',
       'agents',
       'mailboxes',
-      'shards',
+      'shards ls',
+      'shards move',
       'task publish',
       'dead purge',
     ]) {

@@ -1,59 +1,11 @@
 import type { Command } from 'commander';
-import type { ShardView } from '../../wire/gen/agenthub/v1/admin_pb.ts';
-import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import type { Cli } from '../cli.ts';
-import { bytes, count, rate } from '../format.ts';
-import { examples } from '../options.ts';
-import { figures } from '../output.ts';
+import { addShardsLs } from './shards-ls.ts';
+import { addShardsMove } from './shards-move.ts';
 
 /** `agenthub shards` */
 export function addShards(program: Command, cli: Cli): void {
-  const command = program
-    .command('shards')
-    .description('List the shards: who owns them, where their logs are, what they carry')
-    .addHelpText(
-      'after',
-      examples(['agenthub shards', 'all of them'], ['agenthub shards -o json', 'for a program']),
-    )
-    .action(async () => {
-      using broker = cli.caller(command);
-      const { shards } = await broker.call(Admin.method.listShards, {});
-      cli
-        .output(command)
-        .list(
-          shards.map(shardView),
-          [
-            figures('SHARD', ({ shard }) => shard),
-            { head: 'OWNER', value: ({ owner }) => owner },
-            figures('EPOCH', ({ epoch }) => epoch),
-            figures('FIRST', ({ firstSequence }) => firstSequence),
-            figures('LAST', ({ lastSequence }) => lastSequence),
-            figures('LAG', ({ lag }) => count(lag)),
-            figures('LOG', (row) => bytes(row.bytes)),
-            figures('TASKS', ({ tasks }) => count(tasks)),
-            figures('MAILBOXES', ({ mailboxes }) => count(mailboxes)),
-            figures('TASKS/S', ({ tasksPerSecond }) => rate(tasksPerSecond)),
-            figures('OUTBOX', ({ outbox }) => count(outbox)),
-          ],
-          'No shards.',
-        );
-    });
-}
-
-/** A shard for programs. */
-export function shardView(view: ShardView) {
-  const { shard, owner, tasksPerSecond } = view;
-  return {
-    shard,
-    owner,
-    epoch: Number(view.epoch),
-    firstSequence: Number(view.firstSequence),
-    lastSequence: Number(view.lastSequence),
-    lag: Number(view.lag),
-    bytes: Number(view.bytes),
-    tasks: Number(view.tasks),
-    mailboxes: Number(view.mailboxes),
-    tasksPerSecond,
-    outbox: Number(view.outbox),
-  };
+  const shards = program.command('shards').description('Look at the shards, and move one to another broker');
+  addShardsLs(shards, cli);
+  addShardsMove(shards, cli);
 }

@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { durabilityName } from '../../client/messages.ts';
 import type { StatsResponse } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
+import { Broker } from '../../wire/gen/agenthub/v1/broker_pb.ts';
 import type { Caller } from '../caller.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, milliseconds, percent, rate, span } from '../format.ts';
@@ -9,11 +10,14 @@ import { durationOption, examples } from '../options.ts';
 import type { Output } from '../output.ts';
 import { figures } from '../output.ts';
 import { plain } from '../views.ts';
+import type { BrokerRow } from './cluster-describe.ts';
+import { brokerColumns, brokerView } from './cluster-describe.ts';
 import type { MailboxRow } from './mailboxes.ts';
 import { listMailboxes, MAILBOX_COLUMNS } from './mailboxes.ts';
 
 interface Flags {
   readonly once?: boolean;
+  readonly all?: boolean;
   readonly interval: number;
 }
 
@@ -30,29 +34,46 @@ export function addTop(program: Command, cli: Cli): void {
     .command('top')
     .description('Watch what a broker does: rates, latencies, the fullest mailboxes; until Ctrl-C')
     .option('--once', 'look once')
+    .option('--all', 'all brokers of the cluster together, and what each of them does')
     .addOption(durationOption('--interval', 'time between two looks', '1s'))
     .addHelpText(
       'after',
       examples(
         ['agenthub top', 'a view that refreshes'],
+        ['agenthub top --all', 'the whole cluster'],
         ['agenthub top --interval 10s -o json', 'a line of JSON every 10 s'],
       ),
     )
     .action((flags: Flags) => top(cli, command, flags));
 }
 
-async function top(cli: Cli, command: Command, { once = false, interval }: Flags): Promise<void> {
+async function top(
+  cli: Cli,
+  command: Command,
+  { once = false, all = false, interval }: Flags,
+): Promise<void> {
   const output = cli.output(command);
   using interruption = cli.terminal.untilInterrupted();
   const { signal } = interruption;
   using broker = cli.caller(command);
   do {
-    const [stats, mailboxes] = await Promise.all([broker.call(Admin.method.stats, {}), fullest(broker)]);
+    const [stats, mailboxes, brokers] = await Promise.all([
+      broker.call(Admin.method.stats, { cluster: all }),
+      fullest(broker),
+      all ? brokersOf(broker) : [],
+    ]);
     if (output.json) output.event(statsView(stats), '');
     else
-      output.say(`${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(output, stats, mailboxes)}`);
+      output.say(
+        `${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(output, stats, mailboxes, brokers, cli.clock.now())}`,
+      );
     if (!once) await pause(cli, interval, signal);
   } while (!once && !signal.aborted);
+}
+
+async function brokersOf(broker: Caller): Promise<BrokerRow[]> {
+  const { brokers } = await broker.call(Broker.method.describeCluster, {});
+  return brokers.map(brokerView);
 }
 
 async function fullest(broker: Caller): Promise<MailboxRow[]> {
@@ -77,7 +98,13 @@ function pause(cli: Cli, ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function screenOf(output: Output, stats: StatsResponse, mailboxes: readonly MailboxRow[]): string {
+function screenOf(
+  output: Output,
+  stats: StatsResponse,
+  mailboxes: readonly MailboxRow[],
+  brokers: readonly BrokerRow[],
+  now: number,
+): string {
   const { routing, processing, endToEnd, append } = stats;
   const measured = { routing, processing, 'end to end': endToEnd, append };
   const latencies = Object.entries(measured).flatMap(([name, latency]) =>
@@ -87,8 +114,9 @@ function screenOf(output: Output, stats: StatsResponse, mailboxes: readonly Mail
   const line = (name: string, facts: readonly (readonly [name: string, value: string])[]): string =>
     `${dim(name.padEnd(9))} ${facts.map(([fact, value]) => `${dim(fact)} ${value}`).join('   ')}`;
   const state = stats.draining ? yellow('draining') : 'serving';
+  const who = stats.brokers <= 1 ? stats.broker : `${stats.brokers} brokers`;
   return [
-    `${bold(stats.broker)}  ${stats.version}  up ${span(stats.uptimeSeconds * 1000)}  ${durabilityName(stats.durability)}  ${state}`,
+    `${bold(who)}  ${stats.version}  up ${span(stats.uptimeSeconds * 1000)}  ${durabilityName(stats.durability)}  ${state}`,
     '',
     line('a second', [
       ['tasks', rate(stats.tasksPerSecond)],
@@ -126,6 +154,7 @@ function screenOf(output: Output, stats: StatsResponse, mailboxes: readonly Mail
       figures('MAX', ({ latency }) => milliseconds(latency.max)),
       figures('COUNT', ({ latency }) => count(Number(latency.count))),
     ]),
+    ...(brokers.length === 0 ? [] : ['', output.table(brokers, brokerColumns(now))]),
     ...(mailboxes.length === 0 ? [] : ['', output.table(mailboxes, MAILBOX_COLUMNS)]),
   ].join('\n');
 }
