@@ -75,7 +75,7 @@ function writeNats(stage: string): Promise<boolean> {
   return unlessWritten('nats', [join(BIN, 'nats-server')], async (path) => {
     const layer = join(stage, 'nats');
     base(layer);
-    place(layer, { '/nats-server': join(BIN, 'nats-server') });
+    placeProgram(layer, '/nats-server', join(BIN, 'nats-server'));
     writeFileSync(join(layer, 'nats-server.conf'), 'port: 4222\nmonitor_port: 8222\n');
     await writeImage(path, `docker.io/library/${NATS_IMAGE}`, [layer], {
       Entrypoint: ['/nats-server'],

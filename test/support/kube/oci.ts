@@ -83,7 +83,8 @@ export function place(layer: string, files: Readonly<Record<string, string>>): v
 
 /** A program, and the libraries that the loader of this machine finds for it. */
 export function placeProgram(layer: string, to: string, from: string): void {
-  const libraries = execFileSync('ldd', [from], { encoding: 'utf8' }).matchAll(/(\/\S+) \(0x/g);
+  // A static one has none, which ldd calls a failure.
+  const libraries = spawnSync('ldd', [from], { encoding: 'utf8' }).stdout.matchAll(/(\/\S+) \(0x/g);
   place(layer, { [to]: from, ...Object.fromEntries([...libraries].map(([, path = '']) => [path, path])) });
 }
 
