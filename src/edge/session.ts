@@ -79,7 +79,7 @@ export const LEVEL = 1;
 
 /**
  * A client's session: turns its frames into calls of the broker, and what the broker has for it into
- * frames, one a turn of the loop. It outlives its connection: what is delivered to it while it has
+ * frames, one on its way at a time. It outlives its connection: what is delivered to it while it has
  * none is withheld by the owners, and what it still has to say is sent after the reconnect.
  */
 export class Session implements EdgeSession, ClientFrameVisitor {
