@@ -164,7 +164,7 @@ nats-server: .tools/bin/nats-server
 .tools/bin/nats-server: tools/nats/go.mod tools/nats/go.sum
 	@command -v go >/dev/null || { echo 'The tests need a NATS server, and building it needs Go: https://go.dev/dl' >&2; exit 1; }
 	@echo 'Building nats-server: some minutes the first time.'
-	@cd tools/nats && go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
+	@cd tools/nats && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
 	@touch $@
 
 .PHONY: kube-apiserver
