@@ -23,7 +23,7 @@ beforeAll(async () => {
   started = new TestCluster(server, { shards: SHARDS });
   for (let count = 0; count < 3; count++) await started.add();
   await until(() => cluster().served.every((shards) => shards === 2));
-});
+}, 60_000);
 
 afterAll(async () => {
   await started?.remove();
