@@ -134,8 +134,8 @@ export class Broker {
     this.log = log;
     this.startedAt = clock.now();
     const atlas = (this.atlas = Atlas.plain(log.shards));
-    this.sessions = new Sessions(clock, options.graceMs, links !== undefined, (session, counts) =>
-      this.sessionGone(session, counts),
+    this.sessions = new Sessions(clock, options.graceMs, links !== undefined, (...gone) =>
+      this.sessionGone(...gone),
     );
     this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
@@ -151,6 +151,7 @@ export class Broker {
         known: (shard, hashes, answer) => this.known.ask(shard, hashes, answer),
         closed: () => this.closed(),
         recipients: (shard) => this.recipients(shard),
+        serves: (shard) => this.shards.owner(shard) !== undefined,
       },
     });
     const known = new TextCache();
@@ -509,9 +510,9 @@ export class Broker {
     this.options.failed(error);
   }
 
-  private sessionGone(session: string, counts: boolean): void {
+  private sessionGone(session: string, counts: boolean, ours: EdgeSession | undefined): void {
     for (const owner of this.owners) owner.sessionGone(session, counts, 'the session of its worker was lost');
-    this.relay.gone(session, counts);
+    this.relay.gone(session, counts, ours);
   }
 
   private closed(): HubError | undefined {

@@ -31,8 +31,10 @@ export interface Fullness {
   known(shard: number, hashes: Uint32Array, answer: Done<readonly boolean[]>): void;
   /** Why nothing at all is accepted now, or `undefined`. */
   closed(): HubError | undefined;
-  /** Mailboxes of agents that are attached in that shard. */
+  /** Mailboxes of agents that are attached in that shard; of one that another broker serves, as many as it said last. */
   recipients(shard: number): number;
+  /** Whether this broker serves the shard. */
+  serves(shard: number): boolean;
 }
 
 /** What an {@link Ingress} is made of. */
@@ -199,7 +201,8 @@ export class Ingress {
     let count = 0;
     for (let shard = 0; shard < log.shards; shard++) {
       const recipients = fullness.recipients(shard);
-      if (recipients > 0) shards.push(shard);
+      // Agents may have come to another broker since.
+      if (recipients > 0 || !fullness.serves(shard)) shards.push(shard);
       count += recipients;
     }
     publication.recipients(index, count);

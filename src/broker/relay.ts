@@ -210,10 +210,14 @@ export class Relay implements LinkListener, OwnerVisitor {
     for (const way of this.waysOf(relayed)) way.ops.session(relayed.ref, describe(session));
   }
 
-  /** The session will not come back; its leases count as attempts, or not. */
-  gone(session: string, counts: boolean): void {
-    const relayed = this.sessions.get(session);
+  /**
+   * The session will not come back; its leases count as attempts, or not. Of one of this broker's own all hear: who
+   * has never heard of it may keep results for it, which are for others now.
+   */
+  gone(session: string, counts: boolean, ours?: EdgeSession): void {
+    const relayed = this.sessions.get(session) ?? (ours && this.relayed(ours));
     if (!relayed) return;
+    if (ours) for (const way of this.ways.values()) this.introduce(relayed, way);
     for (const way of this.waysOf(relayed)) {
       way.ops.gone(relayed.ref, counts);
       way.known.delete(relayed);

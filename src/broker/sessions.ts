@@ -38,6 +38,9 @@ export interface EdgeSession extends RegisteredSession {
   close(): void;
 }
 
+/** A session will not come back; its leases count as attempts, or don't. `ours`: it was one of this broker's clients. */
+type Gone = (session: string, counts: boolean, ours: EdgeSession | undefined) => void;
+
 /**
  * Which sessions there are, here and as other brokers relay them, and which of those that lost their connection
  * may still come back.
@@ -51,7 +54,7 @@ export class Sessions {
   private readonly lost = new Map<string, Timer>();
   private readonly clock: Clock;
   private readonly graceMs: number;
-  private readonly gone: (session: string, counts: boolean) => void;
+  private readonly gone: Gone;
   /** Until then, sessions that nobody knows may be those of before the restart. */
   strangersUntil = 0;
   /** Sessions that ended lately: a connection of theirs that was given up may yet say hello. */
@@ -59,12 +62,7 @@ export class Sessions {
   private readonly shared: boolean;
 
   /** `shared`: other brokers have sessions, too, of which this one may not have heard yet. */
-  constructor(
-    clock: Clock,
-    graceMs: number,
-    shared: boolean,
-    gone: (session: string, counts: boolean) => void,
-  ) {
+  constructor(clock: Clock, graceMs: number, shared: boolean, gone: Gone) {
     this.clock = clock;
     this.graceMs = graceMs;
     this.shared = shared;
@@ -170,12 +168,13 @@ export class Sessions {
 
   /** The session has ended for good; its leases count as attempts, or don't. */
   end(id: string, counts = true): void {
+    const ours = this.own.get(id);
     this.lost.get(id)?.cancel();
     this.lost.delete(id);
     this.live.delete(id);
     this.own.delete(id);
     if (this.shared || this.clock.now() < this.strangersUntil) this.note(id);
-    this.gone(id, counts);
+    this.gone(id, counts, ours);
   }
 
   private note(id: string): void {

@@ -30,6 +30,7 @@ class Door {
   readonly asked: Done<readonly boolean[]>[] = [];
   closed: HubError | undefined;
   recipients = [0, 0];
+  serves = [true, true];
   readonly ingress = new Ingress({
     log: this.log,
     atlas: Atlas.plain(2),
@@ -50,6 +51,7 @@ class Door {
       },
       closed: () => this.closed,
       recipients: (shard) => this.recipients[shard]!,
+      serves: (shard) => this.serves[shard]!,
     },
   });
 
@@ -218,6 +220,13 @@ describe('a broadcast', () => {
     expect(known.refused).toBeUndefined();
     door.log.store();
     expect(known.refused).toEqual([]);
+  });
+
+  test('goes to shards of other brokers in any case: agents may have come to them since they told', () => {
+    const door = new Door();
+    door.serves = [true, false];
+    const known = door.publish({ to: '*' });
+    expect([known.reached, door.appended]).toEqual([[0], [`1: ${known.ids[0]}`]]);
   });
 
   test('that one shard could not take is refused, once', () => {
