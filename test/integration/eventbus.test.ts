@@ -1,12 +1,11 @@
 import { create } from '@bufbuild/protobuf';
-import type { JsonObject, MessageInitShape } from '@bufbuild/protobuf';
+import type { JsonObject } from '@bufbuild/protobuf';
 import { timestampFromMs } from '@bufbuild/protobuf/wkt';
 import type { ServiceError } from '@grpc/grpc-js';
 import { describe, expect, test } from '@jest/globals';
 import { TASK_TYPE } from '../../src/wire/eventbus.ts';
 import { Broker, TaskState } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { Outcome } from '../../src/wire/gen/agenthub/v1/task_pb.ts';
-import type { TaskMessage, TaskProgress, TaskResult } from '../../src/wire/gen/eventbus/eventbus_pb.ts';
 import {
   EventBus,
   Priority,
@@ -16,65 +15,15 @@ import {
   TaskStatus,
 } from '../../src/wire/gen/eventbus/eventbus_pb.ts';
 import { Agent } from '../support/agent.ts';
-import type { Subscription, TestBroker } from '../support/broker.ts';
+import type { TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
+import type { EventBusTask } from '../support/program.ts';
+import { Program } from '../support/program.ts';
 
 const hub = brokers();
 
-type TaskInit = MessageInitShape<typeof TaskMessageSchema>;
-type ResultInit = MessageInitShape<typeof TaskResultSchema>;
-type ProgressInit = MessageInitShape<typeof TaskProgressSchema>;
-
-/** An existing program: it speaks only the event bus. */
-class Program {
-  private readonly hub: TestBroker;
-
-  constructor(hub: TestBroker) {
-    this.hub = hub;
-  }
-
-  publish(task: TaskInit) {
-    return this.hub.call(EventBus.method.publishTask, { task });
-  }
-
-  result(result: ResultInit) {
-    return this.hub.call(EventBus.method.publishTaskResult, { result });
-  }
-
-  progress(progress: ProgressInit) {
-    return this.hub.call(EventBus.method.publishTaskProgress, { progress });
-  }
-
-  /** Subscribes, and waits until the broker knows. */
-  async tasks(agentId: string, taskTypes: string[] = [], options = {}): Promise<Subscription<TaskMessage>> {
-    return this.opened(() =>
-      this.hub.subscribe(EventBus.method.subscribeToTasks, { agentId, taskTypes }, options),
-    );
-  }
-
-  async results(requesterAgentId: string, taskIds: string[] = []): Promise<Subscription<TaskResult>> {
-    return this.opened(() =>
-      this.hub.subscribe(EventBus.method.subscribeToTaskResults, { requesterAgentId, taskIds }),
-    );
-  }
-
-  async progresses(requesterAgentId: string, taskIds: string[] = []): Promise<Subscription<TaskProgress>> {
-    return this.opened(() =>
-      this.hub.subscribe(EventBus.method.subscribeToTaskProgress, { requesterAgentId, taskIds }),
-    );
-  }
-
-  private async opened<T>(open: () => Subscription<T>): Promise<Subscription<T>> {
-    const { sessions } = this.hub.broker;
-    const before = sessions.size;
-    const stream = open();
-    await until(() => sessions.size > before);
-    return stream;
-  }
-}
-
-function task(id: string, to: string, more: TaskInit = {}): TaskInit {
+function task(id: string, to: string, more: EventBusTask = {}): EventBusTask {
   return { taskId: id, taskType: 'greet', requesterAgentId: 'asker', responderAgentId: to, ...more };
 }
 
@@ -95,7 +44,7 @@ describe.each(['memory', 'file'])('the event bus over a %s log', (log) => {
   describe('names what is missing, in this order and in these words', () => {
     test('for a task', async () => {
       const { broker, program } = await start();
-      const publish = (init?: TaskInit) =>
+      const publish = (init?: EventBusTask) =>
         failure(broker.call(EventBus.method.publishTask, init ? { task: init } : {}));
       expect(await publish()).toEqual({ code: 3, details: 'task cannot be nil' });
       expect(await publish({})).toEqual({ code: 3, details: 'task_id cannot be empty' });
