@@ -55,6 +55,8 @@ export class Upkeep {
   private checkpointedAt = 0;
   private cutAt = 0;
   private busy = false;
+  /** What stands below that is being copied forward, and then a checkpoint is due; 0: nothing is. */
+  private copyBelow = 0;
 
   constructor(owner: Owner, log: Log, clock: Clock, retention: Retention, thrift: Partial<Thrift> = {}) {
     this.owner = owner;
@@ -147,15 +149,14 @@ export class Upkeep {
     const waste = extent.bytes - state.bytes - known;
     const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
     const oldest = state.batches.oldest();
-    // Records are about equally long; what would be left is known to nobody.
-    const below = oldest === NONE ? extent.last : state.batches.sequence(oldest);
-    const freed = (extent.bytes * (below - extent.first)) / (extent.last - extent.first + 1);
-    const copied = waste >= worth && waste - freed < worth;
+    const copied = this.copyBelow > 0 && (oldest === NONE || state.batches.sequence(oldest) >= this.copyBelow);
     const gained = this.owner.appliedBytes - this.checkpointedAt;
+    // Between copies it would only be one more thing to be cut.
+    const share = this.copyBelow > 0 ? Math.max(checkpointShare, 4) : checkpointShare;
+    const pays = urgent || copied || gained >= Math.max(checkpointBytes, known * share);
+    if (copied || waste < worth) this.copyBelow = 0;
     // One that does not let the log be cut further would only put off the copies that do.
-    const pays = urgent || gained >= Math.max(checkpointBytes, known * checkpointShare);
-    const writable = state.undropped.size <= UNDROPPED;
-    if ((pays || (copied && gained >= known)) && state.heldByCheckpoint && writable) {
+    if (pays && state.heldByCheckpoint && state.undropped.size <= UNDROPPED) {
       this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
       journal.prologue(
@@ -164,7 +165,11 @@ export class Upkeep {
       );
       return;
     }
-    if (oldest === NONE || waste - freed < worth) return;
+    if (oldest === NONE || waste < worth) return;
+    if (this.copyBelow === 0) {
+      if (state.batches.sequence(oldest) > cut) return;
+      this.copyBelow = state.sequence + 1;
+    }
     this.busy = true;
     journal.prologue(
       (record) => this.copyForward(record),

@@ -5,6 +5,7 @@
  */
 import { describe, expect, test } from '@jest/globals';
 import { Applier } from '../../src/broker/apply.ts';
+import type { Checkpoint } from '../../src/broker/checkpoint.ts';
 import { Consumer } from '../../src/broker/consumer.ts';
 import { Endings } from '../../src/broker/endings.ts';
 import { Forwarder } from '../../src/broker/forwarder.ts';
@@ -12,11 +13,12 @@ import { Holders } from '../../src/broker/holders.ts';
 import type { Waiter } from '../../src/broker/journal.ts';
 import { Journal } from '../../src/broker/journal.ts';
 import { Owner } from '../../src/broker/owner.ts';
+import { Sessions } from '../../src/broker/sessions.ts';
 import { Batches } from '../../src/core/batches.ts';
 import { Dedup } from '../../src/core/dedup.ts';
 import { Outbox } from '../../src/core/outbox.ts';
 import { ReadyQueues } from '../../src/core/ready.ts';
-import { ShardState } from '../../src/core/shard-state.ts';
+import { Outcome, ShardState } from '../../src/core/shard-state.ts';
 import { Flag, NONE } from '../../src/core/task-table.ts';
 import { Session } from '../../src/edge/session.ts';
 import { FileLog } from '../../src/log/file.ts';
@@ -191,6 +193,24 @@ const BUGS: Record<string, () => () => void> = {
       original(order, tag, hint);
       if (slot !== NONE) self.state.tasks.attempts[slot] = attempts;
     }),
+  'a broadcast that nobody has fanned out is forgotten after a restart': () =>
+    replace(Owner, 'broadcastLater', (self: Owner, _, [slot]: [number]) =>
+      self.endings.finishSilently(slot, Outcome.delivered),
+    ),
+  'a session that said goodbye is raised by what it had said before': () =>
+    replace(Sessions, 'note', () => undefined),
+  'how tasks ended is forgotten when the log is cut': () =>
+    replace(Dedup, 'importRing', (_, original, [ring]: [Uint8Array]) =>
+      original(Uint8Array.from(ring).fill(0, (ring.length / 17) * 16)),
+    ),
+  'the log is cut past what lived when the checkpoint was made': () =>
+    replace(ShardState, 'floor', (self: ShardState) => self.sequence + 1),
+  'what came before a checkpoint is judged as if it came behind it': () =>
+    replace(Applier, 'checkpointIn', (_, original, args) => {
+      const checkpoint = original(...args) as Checkpoint | undefined;
+      return checkpoint && { ...checkpoint, sequence: Infinity };
+    }),
+  'leases are never written': () => replace(Journal, 'lease', () => undefined),
 };
 
 /** The first seed that finds something wrong, and what. */
