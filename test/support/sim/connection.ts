@@ -5,6 +5,9 @@ import type { SeededRandom } from '../random.ts';
 import type { ClientFrame, Event } from './frames.ts';
 import { FrameReader } from './frames.ts';
 
+/** Bytes on their way to a client beyond which its connection takes no more. */
+const WINDOW_BYTES = 2 * 1024;
+
 /** The client's end of a connection. */
 export interface ClientEnd {
   receive(events: readonly Event[]): void;
@@ -29,8 +32,6 @@ export interface ConnectionOptions {
   /** How long it takes until the first frame of the client gets through. */
   readonly stallMs: number;
   readonly observer: Observer;
-  /** Bytes on their way to the client beyond which the connection takes no more. */
-  readonly windowBytes: number;
 }
 
 /**
@@ -108,11 +109,11 @@ export class SimConnection {
     this.downward(() => {
       this.downBytes -= bytes.length;
       if (!this.clientKnows) this.clientEnd.receive(events);
-      if (!this.full || this.downBytes > this.options.windowBytes / 2) return;
+      if (!this.full || this.downBytes > WINDOW_BYTES / 2) return;
       this.full = false;
       if (!this.brokerKnows) this.brokerEnd?.drained();
     });
-    this.full ||= this.downBytes > this.options.windowBytes;
+    this.full ||= this.downBytes > WINDOW_BYTES;
     return !this.full;
   }
 

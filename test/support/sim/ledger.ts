@@ -21,8 +21,6 @@ export interface LedgerOptions {
   readonly backoffMaxMs: number;
   /** A task, result or dead letter may vanish because its time was up. */
   readonly shortRetention: boolean;
-  /** Deliveries may be decided long before they leave, or never leave because their connection ends. */
-  readonly congestion: boolean;
   /** The `agenthub.v1.Durability` that acks must name. */
   readonly durability: number;
   readonly trace: (line: () => string) => void;
@@ -491,7 +489,7 @@ export class Ledger implements Observer {
     if (story.refused) throw new Broken(`${what} was refused, and is delivered`);
     if (story.cancelled) throw new Broken(`${what} was cancelled, and is delivered`);
     const revived = story.revivals > 0;
-    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived && !this.options.congestion) {
+    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived) {
       throw new Broken(`${what} is delivered ${clock.now() - fields.deadlineMs} ms after its deadline`);
     }
     if (fields.notBeforeMs > now && !revived) throw new Broken(`${what} is delivered before its time`);
@@ -501,7 +499,7 @@ export class Ledger implements Observer {
     if (attempt > most) throw new Broken(`${what} is delivered as attempt ${attempt} of ${most}`);
     if (attempt <= story.failures)
       throw new Broken(`${what} has failed ${story.failures} times, and is delivered as attempt ${attempt}`);
-    if (attempt > story.deliveries + 1 && !this.options.congestion)
+    if (attempt > story.deliveries + 1)
       throw new Broken(
         `${what} was delivered ${story.deliveries} times, and is delivered as attempt ${attempt}`,
       );
@@ -520,9 +518,7 @@ export class Ledger implements Observer {
       firsts.last.clear();
       firsts.at = now;
     }
-    // What one session was given may leave after what another one was given later.
-    const before = this.options.congestion ? -1 : firsts.before;
-    if (order < before || order < (firsts.last.get(session) ?? -1)) {
+    if (order < firsts.before || order < (firsts.last.get(session) ?? -1)) {
       throw new Broken(`${what} is delivered after one that was accepted later`);
     }
     firsts.last.set(session, order);
@@ -623,10 +619,9 @@ export class Ledger implements Observer {
 
   /** Whether the broker may have given up on it. */
   private mayHaveDied({ fields, rejected, deliveries, copy }: Story): boolean {
-    const { maxAttempts, shortRetention, congestion } = this.options;
+    const { maxAttempts, shortRetention } = this.options;
     return (
       shortRetention ||
-      congestion ||
       rejected ||
       (fields.deadlineMs > 0 && fields.deadlineMs <= this.now) ||
       deliveries >= (copy ? 1 : fields.maxAttempts || maxAttempts)

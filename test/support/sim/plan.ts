@@ -10,8 +10,6 @@ export interface Plan {
   /** The longest time that an operation of the disk takes, in milliseconds; 0: none. */
   readonly diskMs: number;
   readonly latencyMs: number;
-  /** Connections take only so much at a time; what is decided for a session meanwhile leaves later, or never. */
-  readonly congestion: boolean;
   readonly clients: number;
   /** Calls of the clock while there is trouble. */
   readonly steps: number;
@@ -47,7 +45,6 @@ export function draw(random: SeededRandom): Plan {
     segmentBytes: 2048 << random.below(4),
     diskMs: [0, 1, 3, 10][random.below(4)]!,
     latencyMs: [0, 2, 5, 20][random.below(4)]!,
-    congestion: random.chance(0.25),
     clients: 2 + random.below(4),
     steps: 500 + random.below(1500),
     crash: often(0.002),

@@ -43,8 +43,6 @@ const MAX_ATTEMPTS = 3;
 const BACKOFF = { backoffInitialMs: 10, backoffMaxMs: 60 };
 const KNOWN_IDS = 65_536;
 const LONG_MS = 3_600_000;
-/** What a connection takes at a time where there is congestion. */
-const WINDOW_BYTES = 2 * 1024;
 /** Virtual time after which a world without trouble must have come to rest. */
 const PATIENCE_MS = 15_000;
 
@@ -90,7 +88,6 @@ export class World implements Surroundings, Tap {
       maxAttempts: MAX_ATTEMPTS,
       ...BACKOFF,
       shortRetention: plan.shortRetention,
-      congestion: plan.congestion,
       durability: DURABILITY.indexOf(this.durability) + 1,
       trace: (line) => this.trace(line),
     });
@@ -350,8 +347,7 @@ export class World implements Surroundings, Tap {
     const { clock, random, plan, ledger } = this;
     const latencyMs = random.chance(0.05) ? plan.latencyMs * 10 : plan.latencyMs;
     const stallMs = random.chance(0.05) ? random.float() * 200 : 0;
-    const windowBytes = plan.congestion ? WINDOW_BYTES : Infinity;
-    const end = { clock, random, latencyMs, stallMs, observer: ledger, windowBytes };
+    const end = { clock, random, latencyMs, stallMs, observer: ledger };
     const connection = new SimConnection(client.name, client, end);
     if (!this.process?.accept(connection)) return undefined;
     this.connections = this.connections.filter((one) => one.open);
