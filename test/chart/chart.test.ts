@@ -17,6 +17,7 @@ const run = promisify(execFile);
 const ROOT = join(import.meta.dirname, '../..');
 const CHART = join(ROOT, 'charts/agenthub');
 const SIZES = globSync('*.yaml', { cwd: join(CHART, 'values') });
+const SAMPLES = globSync('*.yaml', { cwd: join(CHART, 'samples') });
 const PLURAL: Readonly<Record<string, string>> = {
   BrokerCluster: 'brokerclusters',
   NetworkPolicy: 'networkpolicies',
@@ -101,6 +102,16 @@ describe('the chart', () => {
     },
   );
 
+  test.each(SAMPLES)('comes with the sample %s, which the API server takes to the letter', async (sample) => {
+    const text = readFileSync(join(CHART, 'samples', sample), 'utf8');
+    for (const document of parseAllDocuments(text)) await send(document.toJS() as KubeObject);
+  });
+
+  test('lays patches over its objects', async () => {
+    const objects = await render('--set', 'patches.Deployment.spec.minReadySeconds=7');
+    expect(find(objects, 'Deployment').spec).toMatchObject({ replicas: 1, minReadySeconds: 7 });
+  });
+
   test.each(SIZES)('makes a cluster that is what was meant, with values %s', async (size) => {
     const cluster = find(await render('--values', join(CHART, 'values', size)), 'BrokerCluster');
     const metadata = { ...cluster.metadata, namespace: 'default', uid: 'u', generation: 1 };
@@ -133,7 +144,7 @@ describe('the chart', () => {
   test('asks for no rights beyond one namespace if it is to watch only that', async () => {
     const objects = await render(
       '--set',
-      'operator.watchNamespace=agents,operator.watchNodes=false,operator.manageDefinition=false',
+      'operator.watchNamespace=agents,operator.watchNodes=false,operator.manageDefinition=false,rbac.aggregate=false',
     );
     expect(objects.filter(({ kind }) => kind.startsWith('Cluster'))).toEqual([]);
   });

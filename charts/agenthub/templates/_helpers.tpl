@@ -65,3 +65,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create, patch]
 {{- end -}}
+
+{{/* An object with what `patches` has for its kind: (list . "agenthub.some.template"). */}}
+{{- define "agenthub.patched" -}}
+{{- $object := include (index . 1) (index . 0) | fromYaml -}}
+{{- with $object.Error }}{{ fail . }}{{ end -}}
+{{- toYaml (mergeOverwrite $object (deepCopy (index (index . 0).Values.patches $object.kind | default dict))) -}}
+{{- end -}}
