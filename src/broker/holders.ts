@@ -60,7 +60,8 @@ export class Holders {
   /** A session has named a lease that it holds: from now on it can be told of it, by that name. */
   keep(slot: number, sink: Sink, { epoch, slot: former }: LeaseName): void {
     if (epoch !== this.epoch) this.tokens.set(slot, { epoch, slot: former });
-    if (this.sink(slot)) return;
+    // The session may have come here from another broker, whose word was the last so far.
+    if (this.consumer(slot) || this.detached.get(slot) === sink) return;
     this.detached.set(slot, sink);
     sink.leaseKept(this.leaseOf(slot, this.issued(slot)));
   }

@@ -266,7 +266,8 @@ export class Relay implements LinkListener, OwnerVisitor {
       const { session } = relayed;
       const leases = this.heldIn(relayed, shard);
       if (leases.length === 0 && !relayed.claimed.has(shard)) continue;
-      for (const lease of leases) this.let(relayed, lease);
+      // Those that it keeps it is told of again.
+      for (const lease of leases) if (this.let(relayed, lease)) session.leaseEnded(lease);
       relayed.claimed.delete(shard);
       for (const lease of owner.reconcile(session, leases, Infinity)) session.abort(lease, NOT_YOURS);
     }

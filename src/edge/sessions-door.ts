@@ -72,20 +72,23 @@ export class SessionsDoor {
       });
     }
     const hello = helloOf(frame);
-    const known = hello.sessionId === '' ? undefined : broker.sessions.get(hello.sessionId);
+    const { sessionId, incarnation } = hello;
+    const known = broker.sessions.get(sessionId);
+    if (known && incarnation <= known.incarnation) {
+      throw new HubError(
+        'aborted',
+        `the session was resumed by incarnation ${known.incarnation}; open a new one`,
+        { field: 'hello.incarnation' },
+      );
+    }
     if (known instanceof Session) {
-      if (hello.incarnation <= known.incarnation) {
-        throw new HubError(
-          'aborted',
-          `the session was resumed by incarnation ${known.incarnation}; open a new one`,
-          { field: 'hello.incarnation' },
-        );
-      }
       known.connect(transport, hello, true);
       return known;
     }
-    const resumable = !known && hello.sessionId !== '' && broker.sessions.isAlive(hello.sessionId);
-    const session = this.create(resumable ? hello.sessionId : random.token(8), hello);
+    // It comes from another broker, or from before a restart. Streams of other protocols can't be resumed.
+    const resumable =
+      sessionId !== '' && !broker.sessions.isHere(sessionId) && broker.sessions.isAlive(sessionId);
+    const session = this.create(resumable ? sessionId : random.token(8), hello);
     session.connect(transport, hello, resumable);
     return session;
   }
