@@ -122,7 +122,9 @@ export class Rate {
     if (passed >= LEAST_MS) {
       const total = this.#total();
       const kept = Math.exp(-passed / this.#windowMs);
-      this.#weighted = this.#weighted * kept + ((total - this.#readTotal) / passed) * 1000 * (1 - kept);
+      // What is counted may have begun anew, as that of a shard which left and came back.
+      const more = total < this.#readTotal ? total : total - this.#readTotal;
+      this.#weighted = this.#weighted * kept + (more / passed) * 1000 * (1 - kept);
       this.#weight = this.#weight * kept + (1 - kept);
       this.#readTotal = total;
     }

@@ -94,6 +94,15 @@ describe('a rate', () => {
     }
   });
 
+  test('is never negative, also if what is counted begins anew', () => {
+    const clock = new SetClock();
+    let total = 5000;
+    const rate = new Rate(clock, () => total);
+    total = 100;
+    clock.ms += 1000;
+    expect(rate.perSecond()).toBeCloseTo(100, 6);
+  });
+
   test('is the same for all who read at one moment, and for reads shortly after', () => {
     const { clock, total, rate } = setUp();
     clock.ms += 1000;
