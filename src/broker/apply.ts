@@ -9,6 +9,7 @@ import { rehashed, taskHash } from '../wire/envelope.ts';
 import type { CopiedTask, OwnerOperations, Posting } from '../wire/owner-record.ts';
 import type { TasksVisitor } from '../wire/tasks-record.ts';
 import { Entry, entryLength } from '../wire/entry.ts';
+import { readMoved } from '../wire/moved-entry.ts';
 import { checkpointOf, readOwner, readOwnerHead } from '../wire/owner-record.ts';
 import { readTasks } from '../wire/tasks-record.ts';
 import type { TextCache } from '../wire/text-cache.ts';
@@ -19,6 +20,8 @@ import { readCheckpoint } from './checkpoint.ts';
 export interface Applied {
   /** A new task or result is in its mailbox. */
   arrived(slot: number): void;
+  /** A task or result is in its mailbox that was in one of another shard before. */
+  came(slot: number): void;
   /** A task is in its mailbox again: released, or revived. */
   queued(slot: number): void;
   /** A broadcast waits to be fanned out. */
@@ -39,6 +42,7 @@ export interface Applied {
 
 const NOTHING: Applied = {
   arrived() {},
+  came() {},
   queued() {},
   broadcast() {},
   leased() {},
@@ -262,6 +266,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     arrival.batch = this.batch;
     arrival.mailbox = this.mailboxIds[entry.mailbox] ??= state.mailboxes.acquire(this.name(entry.mailbox));
     arrival.type = this.typeIds[entry.type] ??= state.types.acquire(this.name(entry.type));
+    if (entry.kind === Kind.moved) return this.moved(entry);
     const slot = state.enqueue(arrival);
     if (slot === NONE) {
       this.duplicate();
@@ -269,6 +274,30 @@ export class Applier implements TasksVisitor, OwnerOperations {
     }
     if (arrival.kind === Kind.broadcast) this.applied.broadcast(slot);
     else this.applied.arrived(slot);
+  }
+
+  /** A task that another shard sends along with all that is known of it. */
+  private moved({ offset }: Entry): void {
+    const { arrival, state } = this;
+    const { task, start } = readMoved(this.bytes, offset);
+    const { accepted } = arrival;
+    arrival.kind = task.kind;
+    arrival.flags = task.flags;
+    arrival.accepted = task.accepted;
+    arrival.notBefore = task.notBefore;
+    arrival.deadline = task.deadline;
+    arrival.offset = start;
+    arrival.length = entryLength(this.bytes, start);
+    const slot = state.welcome(arrival);
+    arrival.accepted = accepted;
+    if (slot === NONE) return this.duplicate();
+    state.tasks.attempts[slot] = task.attempts;
+    state.tasks.deliveries[slot] = task.deliveries;
+    if (task.death) {
+      state.tasks.state[slot] = State.dead;
+      state.deaths.set(slot, task.death);
+    }
+    this.applied.came(slot);
   }
 
   lease(session: string, order: number, tag: number, hint: number): void {

@@ -3,6 +3,7 @@ import type { LinkListener } from '../cluster/link.ts';
 import type { Links } from '../cluster/links.ts';
 import type { Peers } from '../cluster/peers.ts';
 import { Atlas } from '../core/atlas.ts';
+import { idKey } from '../core/id-hash.ts';
 import { leastLoaded } from '../core/load.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
@@ -11,6 +12,7 @@ import type { Clock, Random, Timer } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Delivery } from './endings.ts';
+import { taskHash } from '../wire/envelope.ts';
 import { SettlementScan } from '../wire/client-frame.ts';
 import { Lease } from '../wire/lease.ts';
 import { TextCache } from '../wire/text-cache.ts';
@@ -213,7 +215,6 @@ export class Broker {
       sessions: this.sessions,
       progress: this.progress,
       barrier: this.barrier,
-      shardOf: (mailbox) => this.shardOf(mailbox),
     });
     this.links = links?.(this.relay, this.guests);
     this.router = new Router({ cluster, peers: options.peers, clock, shards: this.shards });
@@ -224,7 +225,7 @@ export class Broker {
       });
     }
     this.known = new KnownTasks(this.router, (shard) => this.shards.owner(shard));
-    this.cancellations = new Cancellations(this.router, this, (mailbox) => this.shardOf(mailbox));
+    this.cancellations = new Cancellations(this.router, this);
   }
 
   /** The owners that serve here, by shard. */
@@ -275,6 +276,8 @@ export class Broker {
   /** Shards or mailboxes have come that this broker knew nothing of. */
   private layoutChanged(): void {
     this.shards.review();
+    for (const session of this.sessions.values()) session.reseat();
+    for (const owner of this.owners) owner.mover.review();
     this.settleIn();
   }
 
@@ -488,6 +491,14 @@ export class Broker {
   /** The shard that a mailbox lives in. */
   shardOf(mailbox: string): number {
     return this.atlas.shardOf(mailbox);
+  }
+
+  /** The mailbox that holds the task of that id: the one that is named, or a part of it if it is split. */
+  mailboxOf(mailbox: string, id: string): string {
+    if (this.atlas.isPlain) return mailbox;
+    const hash = new Uint32Array(4);
+    taskHash(idKey(this.log.generation), mailbox, id, hash);
+    return this.atlas.laneOf(mailbox, hash[1]!);
   }
 
   /** The owner of a mailbox, if it is here. */

@@ -2,6 +2,7 @@ import { Awaiting, type Awaited } from '../core/awaiting.ts';
 import type { Atlas } from '../core/atlas.ts';
 import type { DeathReason, ShardState } from '../core/shard-state.ts';
 import { Outcome } from '../core/shard-state.ts';
+import { laneOf } from '../core/placement.ts';
 import { mix } from '../core/murmur3.ts';
 import { Flag, Kind, MOST_DELIVERIES, State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -19,6 +20,7 @@ import {
   entryOrigin,
   writeOrigin,
 } from '../wire/entry.ts';
+import type { Posting } from '../wire/owner-record.ts';
 import type { ResultPayload } from '../wire/result.ts';
 import { writeResult } from '../wire/result.ts';
 import type { TextCache } from '../wire/text-cache.ts';
@@ -205,6 +207,15 @@ export class Endings {
     journal.after(() => this.answered.delete(key));
   }
 
+  /** It goes to another shard, as the entry says; here it has ended with that outcome. */
+  send(slot: number, outcome: number, parcel: Omit<Posting, 'number'>): void {
+    const { state, journal, holds } = this.options;
+    holds.decided[slot] = Decided.ending;
+    journal.record.finish(state.tasks.order[slot]!, state.tasks.tag[slot]!, slot, outcome);
+    journal.record.post({ ...parcel, number: this.nextParcel(parcel.destination) });
+    journal.touch();
+  }
+
   /** Takes up the numbers where the log's state ends. */
   restart(): void {
     this.issued = [];
@@ -222,6 +233,14 @@ export class Endings {
   facts(slot: number): TaskFacts {
     const { state } = this.options;
     return taskFacts(entryBody(state.batches.bytes(state.tasks.batch[slot]!), state.tasks.offset[slot]!));
+  }
+
+  /** The mailbox that its publisher named: not the part of it that holds the task, if it is split. */
+  addressee(slot: number): string {
+    const { state, atlas } = this.options;
+    const name = state.mailboxes.name(state.tasks.mailbox[slot]!);
+    const part = atlas.isUntouched ? undefined : laneOf(name);
+    return part && this.facts(slot).to === part.base ? part.base : name;
   }
 
   /** The session that published it, or ''. */
@@ -256,7 +275,7 @@ export class Endings {
     delivered: boolean,
   ): void {
     const { state, journal, atlas, known } = this.options;
-    const { tasks, mailboxes, types, batches } = state;
+    const { tasks, types, batches } = state;
     if (!(tasks.flags[slot]! & Flag.answers) || tasks.kind[slot] !== Kind.task) return;
     const { address, echo } = this;
     const record = batches.bytes(tasks.batch[slot]!);
@@ -270,7 +289,7 @@ export class Endings {
     const to = known.get(reply, 0, reply.length);
     const writer = this.beginParcel(atlas.shardOfBytes(reply, to), to, types.text(tasks.type[slot]!));
     const ending = {
-      to: mailboxes.name(tasks.mailbox[slot]!),
+      to: this.addressee(slot),
       outcome,
       executor,
       error: clipped(error),

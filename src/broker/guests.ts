@@ -30,7 +30,6 @@ export interface GuestsOptions {
   readonly sessions: Sessions;
   readonly progress: ProgressDesk;
   readonly barrier: Barrier;
-  readonly shardOf: (mailbox: string) => number;
 }
 
 /** A session whose client is connected to another broker, as the owners here serve it. */
@@ -246,9 +245,8 @@ export class Guests implements LinkListener, EdgeVisitor {
 
   attach(ref: number, attachment: RelayedAttachment): void {
     const guest = this.guest(ref);
-    const { shards, shardOf } = this.options;
-    const { number, mailbox, agent, listener, window, maxWindow, attachedAt } = attachment;
-    const shard = shardOf(mailbox);
+    const { shards } = this.options;
+    const { number, mailbox, shard, agent, listener, window, maxWindow, attachedAt } = attachment;
     const owner = shards.owner(shard);
     // It says so again to whoever owns the shard next.
     if (!guest || !owner) return;

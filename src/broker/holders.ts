@@ -20,6 +20,8 @@ export class Holders {
   private readonly lease: Mutable<LeaseName>;
   /** Holders of leases that have no attachment: it was taken away, or has not come back yet. */
   private readonly detached = new Map<number, Sink>();
+  /** Agents for which such holders work, as far as that is known. */
+  private readonly executors = new Map<number, string>();
   /** What leases of former epochs are called by their holders. */
   private readonly tokens = new Map<number, { readonly epoch: number; readonly slot: number }>();
 
@@ -70,8 +72,7 @@ export class Holders {
   letGo(slot: number, now: number): Consumer | undefined {
     const consumer = this.consumer(slot);
     this.sink(slot)?.leaseEnded(this.leaseOf(slot, this.issued(slot)));
-    this.detached.delete(slot);
-    this.tokens.delete(slot);
+    this.forget(slot);
     if (!consumer) return undefined;
     this.holds.holder[slot] = NONE;
     consumer.settledOne(now - this.holds.deliveredAt[slot]!, now);
@@ -88,6 +89,7 @@ export class Holders {
       this.holds.holder[slot] = consumer.id;
       this.holds.deliveredAt[slot] = now;
       this.detached.delete(slot);
+      this.executors.delete(slot);
       consumer.inFlight++;
     }
   }
@@ -99,14 +101,14 @@ export class Holders {
       if (this.holds.holder[slot] !== consumer.id) continue;
       this.holds.holder[slot] = NONE;
       this.detached.set(slot, consumer.sink);
+      this.executors.set(slot, consumer.spec.agent);
     }
   }
 
   /** The slot is about to be free, or in its mailbox again. */
   clear(slot: number): void {
     this.holds.clear(slot);
-    this.detached.delete(slot);
-    this.tokens.delete(slot);
+    this.forget(slot);
   }
 
   /** Tells the holder to stop, if it is connected. */
@@ -152,6 +154,11 @@ export class Holders {
     return this.subscriptions.get(this.holds.holder[slot]!);
   }
 
+  /** The agent that works on it, or ''. */
+  executor(slot: number): string {
+    return this.consumer(slot)?.spec.agent ?? this.executors.get(slot) ?? '';
+  }
+
   /** Which delivery of the task is the current one. */
   delivery(slot: number): number {
     return this.state.tasks.deliveries[slot]! + (this.isComing(slot) ? 1 : 0);
@@ -167,6 +174,12 @@ export class Holders {
   /** Whether its lease was decided and is not in the state yet. */
   private isComing(slot: number): boolean {
     return this.holds.decided[slot] === Decided.leasing && this.state.tasks.state[slot] === State.queued;
+  }
+
+  private forget(slot: number): void {
+    this.detached.delete(slot);
+    this.executors.delete(slot);
+    this.tokens.delete(slot);
   }
 
   /** Where the holder can be told of the task. */

@@ -13,7 +13,7 @@ import type { Ranges } from '../wire/client-frame.ts';
 import { Entry, sessionWords } from '../wire/entry.ts';
 import { readTasks, TasksRecordWriter } from '../wire/tasks-record.ts';
 import { TextCache } from '../wire/text-cache.ts';
-import { TaskScan, withId } from '../wire/envelope.ts';
+import { rehashed, TaskScan, withId } from '../wire/envelope.ts';
 import type { Done } from './question.ts';
 import { Ticket } from './ticket.ts';
 
@@ -180,13 +180,26 @@ export class Ingress {
         if (closed) throw closed;
         return this.broadcast(body, from, to, index, publication);
       }
-      const shard = atlas.shardOfHash(scan.mailbox, scan.mailboxHash);
+      const shard = atlas.isPlain
+        ? atlas.shardOfHash(scan.mailbox, scan.mailboxHash)
+        : this.intoLane(atlas.laneOf(scan.mailbox, scan.head.hash[1]!));
       const full = closed ?? fullness.full(shard, scan.mailbox);
       if (full) this.refuseUnknown(shard, Uint32Array.from(scan.head.hash), [{ ticket, index }], full);
       else this.add(shard, body, from, to, index, ticket);
     } catch (error) {
       this.refuse(ticket, index, toHubError(error));
     }
+  }
+
+  /** The task goes to that mailbox, which may be its own; answers with the shard. */
+  private intoLane(mailbox: string): number {
+    const { scan } = this;
+    const { head } = scan;
+    if (mailbox !== scan.mailbox) {
+      head.hash[0] = rehashed(head.hash[0]!, scan.mailbox, mailbox);
+      scan.mailbox = mailbox;
+    }
+    return this.options.atlas.shardOf(mailbox);
   }
 
   private broadcast(

@@ -29,6 +29,7 @@ import { Holders } from './holders.ts';
 import { Decided, Holds } from './holds.ts';
 import type { Waiter } from './journal.ts';
 import { Journal } from './journal.ts';
+import { Mover } from './mover.ts';
 import type { ConsumerSpec, Sink } from './consumer.ts';
 import { Consumer } from './consumer.ts';
 
@@ -98,6 +99,8 @@ export class Owner implements Applied {
   readonly journal: Journal;
   readonly endings: Endings;
   readonly holders: Holders;
+  /** Has what it holds live where the placement rules say. */
+  readonly mover: Mover;
 
   /** What the names of its ids depend on. */
   readonly idKey: IdKey;
@@ -160,6 +163,15 @@ export class Owner implements Applied {
       known: options.known,
     });
     this.holders = new Holders(shard, this.state, this.subscriptions, this.holds, this.journal);
+    this.mover = new Mover({
+      shard,
+      state: this.state,
+      atlas: options.atlas,
+      clock,
+      holds: this.holds,
+      endings: this.endings,
+      withdraw: (slot) => this.withdraw(slot),
+    });
     this.dispatcher = new Dispatcher({
       state: this.state,
       ready: this.ready,
@@ -235,6 +247,7 @@ export class Owner implements Applied {
   handOver(done: () => void): void {
     if (this.phase !== 'serving') return done();
     this.phase = 'leaving';
+    this.mover.close();
     this.journal.writeOut(() => {
       this.stop();
       done();
@@ -248,6 +261,7 @@ export class Owner implements Applied {
     this.reading?.stop();
     this.journal.close();
     this.forwarder.close();
+    this.mover.close();
     this.alarms.close();
     if (error) this.options.lost(error);
   }
@@ -268,6 +282,7 @@ export class Owner implements Applied {
     }
     for (const [, mailbox] of mailboxes.entries()) this.dispatcher.mark(mailbox);
     this.forwarder.runAll();
+    this.mover.review();
     this.dispatchAll();
   }
 
@@ -302,7 +317,21 @@ export class Owner implements Applied {
     this.queued(slot);
   }
 
+  came(slot: number): void {
+    const { tasks } = this.state;
+    this.arrivals++;
+    if (tasks.kind[slot] === Kind.result) this.dispatcher.noteLane(tasks.mailbox[slot]!);
+    this.holds.fit(tasks.capacity);
+    this.mover.came(slot);
+    if (tasks.state[slot] === State.queued) this.enqueue(slot);
+  }
+
   queued(slot: number): void {
+    this.mover.consider(slot);
+    this.enqueue(slot);
+  }
+
+  private enqueue(slot: number): void {
     const { tasks } = this.state;
     this.holds.fit(tasks.capacity);
     // Its end may have been decided while it was on its way back.
@@ -348,6 +377,7 @@ export class Owner implements Applied {
   died(slot: number): void {
     this.alarms.clear(slot);
     this.holders.clear(slot);
+    this.mover.consider(slot);
   }
 
   ending(slot: number): void {
@@ -484,8 +514,7 @@ export class Owner implements Applied {
   complete(lease: Lease, session: string, answer: ResultPayload | undefined): void {
     const slot = this.open(lease);
     if (lease.delivery > this.holders.issued(slot)) throw tooLate();
-    const consumer = this.holders.consumer(slot);
-    const executor = consumer ? consumer.spec.agent : '';
+    const executor = this.holders.executor(slot);
     const current = this.holders.isHolder(slot, session, lease);
     if (this.state.tasks.kind[slot] === Kind.task) {
       const type = this.metricsOf(slot);
@@ -502,7 +531,7 @@ export class Owner implements Applied {
   /** Takes a failure, from the current holder only; its payload reaches the requester if it is the last. */
   fail(lease: Lease, session: string, { error, retryable, retryAfterMs, payload }: Failure): void {
     const slot = this.held(lease, session);
-    const by = { executor: this.holders.consumer(slot)?.spec.agent ?? '', payload };
+    const by = { executor: this.holders.executor(slot), payload };
     this.alarms.clear(slot);
     if (retryable) this.endings.retry(slot, error, retryAfterMs, this.now, by);
     else this.endings.giveUp(slot, 'rejected', error, this.now, by);

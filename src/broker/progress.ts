@@ -60,7 +60,7 @@ export class ProgressDesk {
         taskId: facts.id,
         to: owner.state.mailboxes.name(owner.state.tasks.mailbox[slot]!),
         requester: facts.requester,
-        executor: owner.holders.consumer(slot)?.spec.agent ?? '',
+        executor: owner.holders.executor(slot),
         percent: Math.min(update.percent, 100),
         message: update.message,
         payload: update.payload,

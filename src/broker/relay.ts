@@ -441,10 +441,10 @@ export class Relay implements LinkListener, OwnerVisitor {
     if (relayed.paused) way.ops.pause(relayed.ref, true);
   }
 
-  private say(way: Way, { spec, mailbox, window }: Seat, { ref }: Relayed): void {
+  private say(way: Way, { spec, mailbox, shard, window }: Seat, { ref }: Relayed): void {
     const { number, agent, listener, maxWindow, attachedAt, types, taskIds } = spec;
     const lists = { types: [...types], taskIds: [...taskIds] };
-    way.ops.attach(ref, { number, mailbox, agent, listener, window, maxWindow, attachedAt, ...lists });
+    way.ops.attach(ref, { number, mailbox, shard, agent, listener, window, maxWindow, attachedAt, ...lists });
     way.link.touch();
   }
 

@@ -57,12 +57,23 @@ export function endedState(outcome: number): TaskState {
 export function findTask(broker: Serving, mailbox: string, id: string): Found | undefined {
   checkTaskId(id);
   checkMailbox(mailbox, 'mailbox');
+  return findTaskIn([broker.servedHere(mailbox)], mailbox, id);
+}
+
+/** Finds a task by mailbox and id in one of those shards, wherever the mailbox lives now. */
+export function findTaskIn(owners: readonly Owner[], mailbox: string, id: string): Found | undefined {
+  checkTaskId(id);
+  checkMailbox(mailbox, 'mailbox');
   const hash = new Uint32Array(4);
-  const owner = broker.servedHere(mailbox);
-  taskHash(owner.idKey, mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox, id, hash);
-  const { slot, outcome } = owner.lookUp(hash);
-  if (slot !== NONE) return { owner, slot };
-  return outcome === undefined ? undefined : { owner, outcome };
+  const living = mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox;
+  let ended: Found | undefined;
+  for (const owner of owners) {
+    taskHash(owner.idKey, living, id, hash);
+    const { slot, outcome } = owner.lookUp(hash);
+    if (slot !== NONE) return { owner, slot };
+    if (outcome !== undefined && outcome !== Outcome.moved) ended = { owner, outcome };
+  }
+  return ended;
 }
 
 /** Finds a live task by its id alone: looks at all tasks of all shards, a slice at a time. */
@@ -115,17 +126,6 @@ export function scanTasks(
   step();
 }
 
-/** Cancels a task by mailbox and id; `answer` is called when the decision is as durable as the log. */
-export function cancelTask(
-  broker: Serving,
-  mailbox: string,
-  id: string,
-  reason: string,
-  answer: (outcome: CancelOutcome) => void,
-): void {
-  cancelFound(findTask(broker, mailbox, id), reason, answer);
-}
-
 /** Cancels what was found. */
 export function cancelFound(
   found: Found | undefined,
@@ -175,7 +175,7 @@ export function viewSlot(broker: Beside, owner: Owner, slot: number, now: number
     notBeforeMs: BigInt(Math.floor(tasks.notBefore[slot]!)),
     deadlineMs: tasks.flags[slot]! & Flag.deadline ? BigInt(Math.floor(tasks.deadline[slot]!)) : 0n,
     sessionId: holder,
-    executor: owner.holders.consumer(slot)?.spec.agent ?? '',
+    executor: owner.holders.executor(slot),
     payloadBytes: body.length,
     shard: owner.shard,
     ...(death

@@ -70,6 +70,7 @@ export class Upkeep {
   run(): void {
     if (!this.owner.serving) return;
     this.sweep();
+    this.owner.mover.reconsider();
     this.owner.serveLanes();
     this.shorten(false);
   }
@@ -149,7 +150,8 @@ export class Upkeep {
     const waste = extent.bytes - state.bytes - known;
     const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
     const oldest = state.batches.oldest();
-    const copied = this.copyBelow > 0 && (oldest === NONE || state.batches.sequence(oldest) >= this.copyBelow);
+    const copied =
+      this.copyBelow > 0 && (oldest === NONE || state.batches.sequence(oldest) >= this.copyBelow);
     const gained = this.owner.appliedBytes - this.checkpointedAt;
     // Between copies it would only be one more thing to be cut.
     const share = this.copyBelow > 0 ? Math.max(checkpointShare, 4) : checkpointShare;

@@ -6,6 +6,7 @@ import { addCluster } from './commands/cluster.ts';
 import { addConfig } from './commands/config.ts';
 import { addDead } from './commands/dead.ts';
 import { addMailboxes } from './commands/mailboxes.ts';
+import { addPlacement } from './commands/placement.ts';
 import { addServe } from './commands/serve.ts';
 import { addShards } from './commands/shards.ts';
 import { addTask } from './commands/task.ts';
@@ -63,6 +64,7 @@ export function createProgram(cli: Cli): Command {
   addMailboxes(program, cli);
   addAgents(program, cli);
   addShards(program, cli);
+  addPlacement(program, cli);
   addCluster(program, cli);
   addConfig(program, cli);
   return program;

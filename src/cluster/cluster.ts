@@ -82,7 +82,7 @@ export interface Cluster {
   layout(): Layout | undefined;
   /**
    * Makes these the placement rules, if those that they change are still the ones of their version; they have the
-   * next version then. `done` is called once, later: with `conflict` if somebody else has changed them meanwhile.
+   * next version then. `done` is called once, later: with `aborted` if somebody else has changed them meanwhile.
    */
   place(rules: PlacementRules, done: (error: HubError | undefined) => void): void;
   /** Whom the assignment names, as far as this broker has heard. */

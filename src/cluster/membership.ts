@@ -173,7 +173,7 @@ export class Membership implements Cluster {
   place(rules: PlacementRules, done: (error: HubError | undefined) => void): void {
     const { version } = this.documents.layout.rules;
     const late = (cause?: HubError): HubError =>
-      new HubError('conflict', 'the placement rules were changed meanwhile; read them again', { cause });
+      new HubError('aborted', 'the placement rules were changed meanwhile; read them again', { cause });
     if (rules.version !== version) return void this.clock.soon(() => done(late()));
     this.documents.place({ ...rules, version: version + 1 }, (error) =>
       done(error?.code === 'conflict' ? late(error) : error),

@@ -2,17 +2,18 @@ import { fnv1aText } from './fnv1a.ts';
 import { lane, laneOf, PlacementTable } from './placement.ts';
 import type { Layout, Pool } from './pools.ts';
 import { plainLayout, poolOf } from './pools.ts';
-import { home, parseMailbox, shardOf, shardOfBytes } from './shard.ts';
+import { capabilityMailbox, home, shardOf, shardOfBytes } from './shard.ts';
 
 /** Places that are remembered. */
 const REMEMBERED = 100_000;
+const CAPABILITY = capabilityMailbox('');
 
 /** Where a mailbox lives. */
 export interface Place {
   readonly pool: string;
   readonly shard: number;
-  /** How many mailboxes take its tasks in its stead, see {@link lane}; 1: none, it is one itself. */
-  readonly spread: number;
+  /** The mailboxes that take its tasks in its stead, see {@link lane}, if it is split. */
+  readonly lanes: readonly string[];
 }
 
 /**
@@ -45,6 +46,11 @@ export class Atlas {
   /** Whether everything lives in the default pool, and in one mailbox each. */
   get isPlain(): boolean {
     return this.plainShards > 0;
+  }
+
+  /** Whether nobody has ever made rules, so that everything is where it always was. */
+  get isUntouched(): boolean {
+    return this.current.rules.version === 0;
   }
 
   /** From now on mailboxes live as that layout says. */
@@ -94,10 +100,15 @@ export class Atlas {
   /** The mailboxes that take the tasks for this one: itself, or those that it is split into. */
   lanes(mailbox: string): readonly string[] {
     if (this.plainShards > 0) return [mailbox];
-    const { spread } = this.place(mailbox);
-    return spread === 1
-      ? [mailbox]
-      : Array.from({ length: spread }, (_, number) => lane(mailbox, spread, number));
+    const { lanes } = this.place(mailbox);
+    return lanes.length > 0 ? lanes : [mailbox];
+  }
+
+  /** That of its {@link lanes} which takes the task with that word in the hash of its id. */
+  laneOf(mailbox: string, word: number): string {
+    if (this.plainShards > 0) return mailbox;
+    const { lanes } = this.place(mailbox);
+    return lanes.length > 0 ? lanes[word % lanes.length]! : mailbox;
   }
 
   private find(mailbox: string): Place {
@@ -106,9 +117,11 @@ export class Atlas {
     // Rules may name a pool of which this broker has not heard yet.
     const pool = this.pools.get(wanted) ?? this.pools.get(rules.defaultPool) ?? pools[0]!;
     const of = home(mailbox);
-    const part = spread > 1 && parseMailbox(of).kind === 'capability' ? laneOf(of) : undefined;
+    const part = spread > 1 && of.startsWith(CAPABILITY) ? laneOf(of) : undefined;
     // Its lanes stand side by side, so that they are in as many shards as there can be.
     const number = part ? fnv1aText(part.base) + part.number : fnv1aText(of);
-    return { pool: pool.name, shard: pool.first + (number % pool.shards), spread: part ? 1 : spread };
+    const splits = spread > 1 && !part && mailbox.startsWith(CAPABILITY);
+    const lanes = Array.from({ length: splits ? spread : 0 }, (_, index) => lane(mailbox, spread, index));
+    return { pool: pool.name, shard: pool.first + (number % pool.shards), lanes };
   }
 }

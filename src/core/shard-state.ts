@@ -7,8 +7,18 @@ import { Names } from './names.ts';
 import { Outbox } from './outbox.ts';
 import { Flag, grown, MOST_DELIVERIES, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
 
-/** How a task ended; the numbers are those of `agenthub.v1.Outcome`. */
-export const Outcome = { succeeded: 1, failed: 2, cancelled: 3, expired: 4, delivered: 5 } as const;
+/**
+ * How a task ended; the numbers are those of `agenthub.v1.Outcome`, beside `moved`: it has not, it lives in another
+ * shard.
+ */
+export const Outcome = {
+  succeeded: 1,
+  failed: 2,
+  cancelled: 3,
+  expired: 4,
+  delivered: 5,
+  moved: 255,
+} as const;
 
 /** Why the broker gave up on a task. */
 export const DEATHS = ['attempts', 'rejected', 'deadline', 'retention', 'unreadable'] as const;
@@ -132,6 +142,17 @@ export class ShardState {
     const slot = this.insert(arrival);
     this.tasks.entry[slot] = entry;
     this.dedup.move(entry, slot);
+    return slot;
+  }
+
+  /** Adds a task that another shard has sent, as {@link enqueue} does; one that had gone from here may come back. */
+  welcome(arrival: Arrival): number {
+    const { a, b, c, d } = arrival;
+    const entry = this.knowing ? this.dedup.find(a, b, c, d) : -1;
+    const left = entry >= 0 && this.dedup.slot(entry) === NONE && this.dedup.outcome(entry) === Outcome.moved;
+    if (!left) return this.enqueue(arrival);
+    const slot = this.insert(arrival);
+    this.know(slot, a, b, c, d);
     return slot;
   }
 

@@ -10,8 +10,8 @@ export const MOST_DELIVERIES = 0xffff;
 /** What a slot holds, as the log tells it. */
 export const State = { free: 0, queued: 1, leased: 2, dead: 3 } as const;
 
-/** What travels through mailboxes. */
-export const Kind = { task: 0, result: 1, broadcast: 2 } as const;
+/** What travels through mailboxes; `moved` is an entry around one of the others, see `wire/moved-entry.ts`. */
+export const Kind = { task: 0, result: 1, broadcast: 2, moved: 3 } as const;
 
 /** Marks on a task that most tasks don't have, so that the rare cases cost the usual ones one test. */
 export const Flag = {

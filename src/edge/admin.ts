@@ -7,6 +7,7 @@ import type { BrokerAnswer, BrokersQuestion, ShardQuestion } from '../broker/rou
 import type { Seat } from '../broker/seat.ts';
 import type { EdgeSession } from '../broker/sessions.ts';
 import { purge, replay } from '../broker/sweeps.ts';
+import { poolOf } from '../core/pools.ts';
 import { NONE } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { RecentLatencies } from '../obs/recent.ts';
@@ -23,10 +24,12 @@ import type {
   ListShardsResponse,
   MoveShardRequest,
   MoveShardResponse,
+  Placement,
   PurgeMailboxRequest,
   PurgeMailboxResponse,
   ReplayDeadLettersRequest,
   ReplayDeadLettersResponse,
+  SetPlacementRequest,
   ShardView,
   StatsRequest,
   StatsResponse,
@@ -41,12 +44,14 @@ import {
   ListShardsResponseSchema,
   MailboxViewSchema,
   MoveShardResponseSchema,
+  PlacementSchema,
   PurgeMailboxResponseSchema,
   ReplayDeadLettersResponseSchema,
   ShardViewSchema,
   StatsResponseSchema,
 } from '../wire/gen/agenthub/v1/admin_pb.ts';
 import type { AgentView, MailboxView } from '../wire/gen/agenthub/v1/admin_pb.ts';
+import { readRules, writeRules } from '../wire/placement.ts';
 import type { Implementation } from '../wire/service.ts';
 import type { Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
@@ -125,6 +130,8 @@ export class AdminEdge {
       ),
       listShards: unary(admit, () => this.listShards()),
       moveShard: unary(admit, (request) => this.moveShard(request)),
+      getPlacement: unary(admit, () => this.placement()),
+      setPlacement: unary(admit, (request) => this.setPlacement(request)),
       drain: unary(admit, (request) => this.drain(request)),
       stats: unary(admit, (request) => this.stats(request)),
     };
@@ -197,7 +204,11 @@ export class AdminEdge {
       const views = said.filter((view) => view.shard === shard).sort((a, b) => Number(b.epoch - a.epoch));
       return views[0] ?? this.unserved(shard);
     });
-    for (const view of shards) view.assigned = broker.cluster.assigned(view.shard)?.broker ?? '';
+    const { pools } = broker.atlas.layout;
+    for (const view of shards) {
+      view.assigned = broker.cluster.assigned(view.shard)?.broker ?? '';
+      view.pool = poolOf(pools, view.shard)?.name ?? '';
+    }
     return create(ListShardsResponseSchema, { shards });
   }
 
@@ -254,6 +265,39 @@ export class AdminEdge {
       cluster.move(shard, broker, (error) => (error ? done(error, undefined) : done(undefined, undefined))),
     );
     return create(MoveShardResponseSchema, { broker });
+  }
+
+  private placement(): Placement {
+    const { cluster, atlas } = this.options.broker;
+    const { pools, rules } = cluster.layout() ?? atlas.layout;
+    const members = cluster.members();
+    return create(PlacementSchema, {
+      ...writeRules(rules),
+      pools: pools.map(({ name, first, shards }) => ({
+        name,
+        firstShard: first,
+        shards,
+        brokers: members.filter(({ pool }) => pool === name).length,
+      })),
+    });
+  }
+
+  private async setPlacement(request: SetPlacementRequest): Promise<Placement> {
+    const { cluster, atlas } = this.options.broker;
+    const rules = readRules(request);
+    const { pools } = cluster.layout() ?? atlas.layout;
+    const known = pools.map(({ name }) => name);
+    const check = (pool: string, field: string): void => {
+      if (known.includes(pool)) return;
+      const message = `${field}: there is no pool ${pool}; there are ${known.join(', ')}`;
+      throw new HubError('invalid', `${message}. The first broker of a pool makes it`, { field });
+    };
+    check(rules.defaultPool, 'placement.defaultPool');
+    rules.rules.forEach(({ pool }, index) => check(pool, `placement.rules[${index}].pool`));
+    await promised<undefined>((done) =>
+      cluster.place(rules, (error) => (error ? done(error, undefined) : done(undefined, undefined))),
+    );
+    return this.placement();
   }
 
   /** Nobody else is there to take shards over: they are not waited for. */

@@ -18,12 +18,32 @@ export interface AttachmentLimits {
   readonly maxWindow: number;
 }
 
+/** Numbers of seats from here on are the session's own: an attachment to a split mailbox has several. */
+export const OWN_NUMBERS = 2 ** 31;
+
+/** What a client has attached, and where it sits: one seat, or one for each part of a split mailbox. */
+interface Attachment {
+  readonly number: number;
+  readonly mailbox: string;
+  readonly spec: ConsumerSpec;
+  window: number;
+  seats: Seat[];
+  /** Seats that nobody has served yet, and who waits for them. */
+  readonly waiting: Set<Seat>;
+  attached: (() => void) | undefined;
+}
+
 /** What a session is attached to, by the numbers that its client chose. */
 export class Attachments {
   private readonly broker: Broker;
   private readonly session: EdgeSession;
   private readonly limits: AttachmentLimits;
-  private readonly byNumber = new Map<number, Seat>();
+  private readonly attachments = new Map<number, Attachment>();
+  /** By the numbers that owners know. */
+  private readonly seats = new Map<number, Seat>();
+  /** The attachments of seats with numbers of the session's own. */
+  private readonly owned = new Map<number, number>();
+  private issued = OWN_NUMBERS;
   /** Attachments per agent that the session hosts. */
   private readonly hosted = new Map<string, number>();
 
@@ -38,12 +58,18 @@ export class Attachments {
     return this.hosted.size;
   }
 
+  /** The seat of that number, the client's or the session's own. */
   get(number: number): Seat | undefined {
-    return this.byNumber.get(number);
+    return this.seats.get(number);
+  }
+
+  /** What the client calls the attachment that the seat belongs to. */
+  numberOf(seat: number): number {
+    return this.owned.get(seat) ?? seat;
   }
 
   values(): IterableIterator<Seat> {
-    return this.byNumber.values();
+    return this.seats.values();
   }
 
   /**
@@ -54,8 +80,9 @@ export class Attachments {
    */
   add(attach: Attach, now: number, attached: () => void): void {
     const { attachment, mailbox } = attach;
-    if (attachment === 0) throw new HubError('invalid', 'attachment must not be 0', { field: 'attachment' });
-    const known = this.byNumber.get(attachment);
+    if (attachment === 0 || attachment >= OWN_NUMBERS)
+      throw new HubError('invalid', 'attachment must be from 1 to 2147483647', { field: 'attachment' });
+    const known = this.attachments.get(attachment);
     if (known?.mailbox === mailbox) {
       this.resize(attachment, attach.window);
       return attached();
@@ -66,7 +93,7 @@ export class Attachments {
       });
     }
     const { maxAttachments, maxWindow } = this.limits;
-    if (this.byNumber.size >= maxAttachments) {
+    if (this.attachments.size >= maxAttachments) {
       throw limit(
         'limits.attachmentsPerSession',
         `a session has at most ${maxAttachments} attachments; open another session`,
@@ -92,25 +119,34 @@ export class Attachments {
       maxWindow,
       attachedAt: now,
     };
-    const seat = seatOf(mailbox, this.broker.shardOf(mailbox), spec);
-    this.byNumber.set(attachment, seat);
-    this.broker.attach(seat, this.session, attached);
+    const { window } = attach;
+    const made = { number: attachment, mailbox, spec, window, seats: [], waiting: new Set<Seat>(), attached };
+    this.attachments.set(attachment, made);
+    this.sit(made);
+  }
+
+  /** Mailboxes may live elsewhere, or be split otherwise, now: attaches where they do. */
+  reseat(): void {
+    for (const attachment of this.attachments.values()) this.sit(attachment);
   }
 
   /** Gives the attachment that window, and what it may get now. */
   resize(number: number, window: number): void {
-    const seat = this.byNumber.get(number);
-    if (!seat) return;
-    seat.window = window;
-    this.broker.resize(seat, this.session.session);
+    const attachment = this.attachments.get(number);
+    if (!attachment) return;
+    attachment.window = window;
+    for (const seat of attachment.seats) {
+      seat.window = share(window, attachment.seats.length);
+      this.broker.resize(seat, this.session.session);
+    }
   }
 
   /** Detaches. */
   remove(number: number): void {
-    const known = this.byNumber.get(number);
+    const known = this.attachments.get(number);
     if (!known) return;
-    this.byNumber.delete(number);
-    this.broker.detach(known, this.session.session);
+    this.attachments.delete(number);
+    for (const seat of known.seats) this.leave(seat);
     const { agent } = known.spec;
     const count = this.hosted.get(agent) ?? 0;
     if (count > 1) this.hosted.set(agent, count - 1);
@@ -119,9 +155,62 @@ export class Attachments {
 
   /** Detaches all. */
   clear(): void {
-    for (const seat of this.byNumber.values()) this.broker.detach(seat, this.session.session);
-    this.byNumber.clear();
+    for (const seat of this.seats.values()) this.broker.detach(seat, this.session.session);
+    this.attachments.clear();
+    this.seats.clear();
+    this.owned.clear();
     this.hosted.clear();
+  }
+
+  /** Takes the seats that the attachment needs now; those that are where they should be stay. */
+  private sit(attachment: Attachment): void {
+    const { broker } = this;
+    const { mailbox, seats: former, spec, waiting } = attachment;
+    const places = broker.atlas.lanes(mailbox).map((lane) => ({ lane, shard: broker.shardOf(lane) }));
+    const fits = (seat: Seat): boolean =>
+      places.length === former.length &&
+      places.some(({ lane, shard }) => lane === seat.mailbox && shard === seat.shard);
+    const staying = former.filter(fits);
+    if (former.length > 0 && staying.length === places.length) return;
+    for (const seat of former) {
+      if (staying.includes(seat)) continue;
+      this.leave(seat);
+      waiting.delete(seat);
+    }
+    attachment.seats = staying;
+    const coming = places.filter(({ lane }) => !staying.some((seat) => seat.mailbox === lane));
+    const fresh = coming.map(({ lane, shard }) => {
+      const number = this.seats.has(spec.number) ? this.issue(spec.number) : spec.number;
+      const window = share(attachment.window, places.length);
+      const maxWindow = share(spec.maxWindow, places.length);
+      const seat = seatOf(lane, shard, { ...spec, number, window, maxWindow });
+      this.seats.set(number, seat);
+      return seat;
+    });
+    attachment.seats = [...staying, ...fresh];
+    for (const seat of fresh) waiting.add(seat);
+    for (const seat of fresh) broker.attach(seat, this.session, () => this.served(attachment, seat));
+  }
+
+  private served(attachment: Attachment, seat: Seat): void {
+    const { waiting, attached } = attachment;
+    waiting.delete(seat);
+    if (waiting.size > 0) return;
+    attachment.attached = undefined;
+    attached?.();
+  }
+
+  private leave(seat: Seat): void {
+    const { number } = seat.spec;
+    this.seats.delete(number);
+    this.owned.delete(number);
+    this.broker.detach(seat, this.session.session);
+  }
+
+  private issue(attachment: number): number {
+    const number = this.issued++;
+    this.owned.set(number, attachment);
+    return number;
   }
 
   private host(agent: string): void {
@@ -134,4 +223,9 @@ export class Attachments {
     }
     this.hosted.set(agent, count + 1);
   }
+}
+
+/** A seat's part of a window that several share; 0, adaptive, stays that. */
+function share(window: number, seats: number): number {
+  return Math.ceil(window / seats);
 }

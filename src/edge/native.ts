@@ -5,7 +5,7 @@ import type { Done } from '../broker/question.ts';
 import { questionOf } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import type { Found } from '../broker/tasks.ts';
-import { checkTaskId, findTask, searchTask, viewTask } from '../broker/tasks.ts';
+import { checkTaskId, findTaskIn, searchTask, viewTask } from '../broker/tasks.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox } from '../core/shard.ts';
 import type { Clock } from '../std/clock.ts';
@@ -195,13 +195,25 @@ export class NativeEdge {
 
   /** Without a task: nobody knows it. */
   private find(request: GetTaskRequest): Promise<GetTaskResponse> {
-    const { broker } = this.options;
     const { taskId, mailbox } = request;
     checkTaskId(taskId);
-    if (mailbox !== '') {
-      checkMailbox(mailbox, 'mailbox');
-      return promised((done) => this.question.ofShard(broker.shardOf(mailbox), request, done));
-    }
+    if (mailbox !== '') return this.findIn(mailbox, request);
+    return this.findAnywhere(request);
+  }
+
+  private async findIn(mailbox: string, request: GetTaskRequest): Promise<GetTaskResponse> {
+    const { broker } = this.options;
+    checkMailbox(mailbox, 'mailbox');
+    const at = broker.mailboxOf(mailbox, request.taskId);
+    const asked = create(GetTaskRequestSchema, { ...request, mailbox: at });
+    const response = await promised<GetTaskResponse>((done) =>
+      this.question.ofShard(broker.shardOf(at), asked, done),
+    );
+    // It may not have come yet to where its mailbox lives now.
+    return response.task || broker.atlas.isUntouched ? response : this.findAnywhere(asked);
+  }
+
+  private findAnywhere(request: GetTaskRequest): Promise<GetTaskResponse> {
     const found = ({ task }: GetTaskResponse): boolean => task !== undefined;
     return promised((done) =>
       this.question.ofAll(
@@ -222,8 +234,8 @@ export class NativeEdge {
       const task = found && viewTask(broker, found, taskId, mailbox, clock.now(), includeTask);
       done(undefined, create(GetTaskResponseSchema, task ? { task } : {}));
     };
-    if (mailbox !== '') return answer(findTask(broker, mailbox, taskId));
     const owners = shards.map((shard) => broker.shards.owner(shard)!);
+    if (mailbox !== '') return answer(findTaskIn(owners, mailbox, taskId));
     searchTask({ owners }, clock, taskId, answer);
   }
 

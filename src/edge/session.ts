@@ -33,7 +33,7 @@ import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
 import { refusalOf } from '../wire/status.ts';
-import { Attachments } from './attachments.ts';
+import { Attachments, OWN_NUMBERS } from './attachments.ts';
 import { InFlight } from './in-flight.ts';
 
 /** A frame grows to about this size before it is sent, and to the other one while the last is on its way. */
@@ -141,6 +141,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   seat(attachment: number): Seat | undefined {
     return this.attachments.get(attachment);
+  }
+
+  reseat(): void {
+    this.attachments.reseat();
   }
 
   // ── Its connection ───────────────────────────────────────────────────────────────────────────
@@ -275,7 +279,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (lease) {
       this.held.add(leaseHash(lease.shard, lease.order, lease.tag, lease.delivery));
     }
-    this.out.deliver(attachment, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    const number = attachment < OWN_NUMBERS ? attachment : this.attachments.numberOf(attachment);
+    this.out.deliver(number, lease, attempt, acceptedMs, isResult, bytes, start, end);
     // Owners elsewhere can't ask before each delivery.
     if (!this.takesMore) this.broker.relay.pause(this.session, true);
     if (this.out.length > FRAME_BYTES) this.flush();

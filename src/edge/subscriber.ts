@@ -58,7 +58,8 @@ export class Subscriber implements EdgeSession {
   readonly agents: number;
   private readonly options: SubscriberOptions;
   private readonly credit = new CreditWindow({ acknowledged: false, smoothingMs: SMOOTHING_MS });
-  private taking: Seat | undefined;
+  private taking: Seat[] = [];
+  private subscription: { readonly mailbox: string; readonly spec: ConsumerSpec } | undefined;
   private translate: Translate | undefined;
   private waiting: Buffer[] = [];
   private waitingBytes = 0;
@@ -89,7 +90,7 @@ export class Subscriber implements EdgeSession {
 
   /** Gets copies of what is in that mailbox, and of what comes from now on. */
   attach(mailbox: string, wanted: Wanted, translate: Translate): void {
-    const { broker, clock } = this.options;
+    const { clock } = this.options;
     this.translate = translate;
     const spec = {
       ...wanted,
@@ -100,17 +101,31 @@ export class Subscriber implements EdgeSession {
       window: 1,
       maxWindow: 1,
     };
-    const seat = seatOf(mailbox, broker.shardOf(mailbox), spec);
-    this.taking = seat;
-    broker.attach(seat, this, () => {});
+    this.subscription = { mailbox, spec };
+    this.reseat();
+  }
+
+  reseat(): void {
+    const { broker } = this.options;
+    if (!this.subscription) return;
+    const { mailbox, spec } = this.subscription;
+    const places = broker.atlas.lanes(mailbox).map((lane) => ({ lane, shard: broker.shardOf(lane) }));
+    const former = this.taking;
+    const same = places.every(
+      ({ lane, shard }, at) => former[at]?.mailbox === lane && former[at].shard === shard,
+    );
+    if (same && former.length === places.length) return;
+    for (const seat of former) broker.detach(seat, this.session);
+    this.taking = places.map(({ lane, shard }, at) => seatOf(lane, shard, { ...spec, number: at + 1 }));
+    for (const seat of this.taking) broker.attach(seat, this, () => {});
   }
 
   seats(): Iterable<Seat> {
-    return this.taking ? [this.taking] : [];
+    return this.taking;
   }
 
-  seat(): Seat | undefined {
-    return this.taking;
+  seat(attachment: number): Seat | undefined {
+    return this.taking[attachment - 1];
   }
 
   /** Writes a message, or has it wait for the one before. */
@@ -221,7 +236,7 @@ export class Subscriber implements EdgeSession {
     this.starving = false;
     const { broker } = this.options;
     broker.relay.pause(this.session, false);
-    if (this.open && this.taking) broker.resume(this.taking);
+    if (this.open) for (const seat of this.taking) broker.resume(seat);
   }
 
   private gone(): void {

@@ -29,6 +29,8 @@ export interface RelayedAttachment {
   /** The number that the client gave it. */
   readonly number: number;
   readonly mailbox: string;
+  /** The shard that the mailbox lives in, as far as the edge knows. */
+  readonly shard: number;
   readonly agent: string;
   readonly listener: boolean;
   /** 0: adaptive. */
@@ -101,6 +103,7 @@ export class EdgeOps {
     this.op(Op.attach, ref);
     writer.u32(attachment.number);
     writer.longText(attachment.mailbox);
+    writer.u16(attachment.shard);
     writer.longText(attachment.agent);
     writer.u8(attachment.listener ? 1 : 0);
     writer.u32(attachment.window);
@@ -263,11 +266,13 @@ export class EdgeOpsReader {
     const { reader } = this;
     const number = reader.u32();
     const mailbox = reader.longText();
+    const shard = reader.u16();
     const agent = reader.longText();
     const listener = reader.u8() === 1;
     return {
       number,
       mailbox,
+      shard,
       agent,
       listener,
       window: reader.u32(),

@@ -128,6 +128,18 @@ export function entryLength(record: Uint8Array, offset: number): number {
   );
 }
 
+/** The 128-bit hash of the id in that entry: four words, which are the caller's. */
+export function entryHash(record: Uint8Array, offset: number): Uint32Array {
+  const reader = asBuffer(record);
+  return Uint32Array.from({ length: 4 }, (_, word) => reader.readUInt32LE(offset + 12 + 4 * word));
+}
+
+/** Writes that hash into an entry. */
+export function setEntryHash(record: Uint8Array, offset: number, hash: Uint32Array): void {
+  const writer = asBuffer(record);
+  hash.forEach((word, index) => writer.writeUInt32LE(word, offset + 12 + 4 * index));
+}
+
 /** Deliveries after which the task of that entry is given up; 0: the default. */
 export function entryMaxAttempts(record: Uint8Array, offset: number): number {
   return record[offset + 11]!;

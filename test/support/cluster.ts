@@ -37,15 +37,15 @@ export class TestCluster {
     };
   }
 
-  /** Another broker joins. */
-  async add(): Promise<TestBroker> {
+  /** Another broker joins, with these members of `cluster` in its configuration. */
+  async add(own: Readonly<Record<string, string>> = {}): Promise<TestBroker> {
     const { cluster = {}, ...settings } = this.settings;
     const port = await freePort();
     const broker = new TestBroker({
       ...settings,
       service: { name: `b${++this.started}` },
       grpc: { port },
-      cluster: { address: `127.0.0.1:${port}`, sessions: 'stay', ...(cluster as object) },
+      cluster: { address: `127.0.0.1:${port}`, sessions: 'stay', ...(cluster as object), ...own },
     });
     await broker.start();
     this.brokers.push(broker);

@@ -90,6 +90,7 @@ export class History {
     return {
       duplicate,
       arrived: nothing,
+      came: nothing,
       queued: nothing,
       broadcast: nothing,
       leased: nothing,

@@ -14,6 +14,7 @@ const KEY = idKey('');
 
 const NOTHING: Applied = {
   arrived() {},
+  came() {},
   queued() {},
   broadcast() {},
   leased() {},

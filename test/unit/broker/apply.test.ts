@@ -50,6 +50,7 @@ class Reader {
       };
     const applied: Applied = {
       arrived: note('arrived'),
+      came: note('came'),
       queued: note('queued'),
       broadcast: note('broadcast'),
       leased: note('leased'),

@@ -2,6 +2,7 @@ import { EventEmitter } from 'node:events';
 import type { ServerWritableStream } from '@grpc/grpc-js';
 import { describe, expect, test } from '@jest/globals';
 import type { Broker } from '../../../src/broker/broker.ts';
+import { Atlas } from '../../../src/core/atlas.ts';
 import { Subscriber } from '../../../src/edge/subscriber.ts';
 import { silent } from '../../../src/std/logger.ts';
 import { VirtualClock } from '../../support/clock.ts';
@@ -40,6 +41,7 @@ class Bench {
       id: '0123456789abcdef',
       client: 'test',
       broker: {
+        atlas: Atlas.plain(1),
         shardOf: () => 0,
         attach: () => {},
         resume: () => this.resumed++,

@@ -43,6 +43,7 @@ const attachment: fc.Arbitrary<RelayedAttachment> = fc.record({
   listener: flag,
   window: uint32,
   maxWindow: uint32,
+  shard: fc.nat(0xffff),
   types: texts,
   taskIds: texts,
   attachedAt: moment,

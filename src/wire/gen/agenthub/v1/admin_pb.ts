@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agenthub/v1/admin.proto.
  */
 export const file_agenthub_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdhZ2VudGh1Yi92MS9hZG1pbi5wcm90bxILYWdlbnRodWIudjEitQEKC01haWxib3hWaWV3Eg8KB21haWxib3gYASABKAkSDQoFc2hhcmQYAiABKA0SDgoGcXVldWVkGAMgASgEEg8KB2RlbGF5ZWQYBCABKAQSDwoHcnVubmluZxgFIAEoBBINCgVieXRlcxgGIAEoBBIPCgd3b3JrZXJzGAcgASgNEhEKCWxpc3RlbmVycxgIIAEoDRIOCgZjcmVkaXQYCSABKA0SEQoJb2xkZXN0X21zGAogASgEIk0KFExpc3RNYWlsYm94ZXNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJdChVMaXN0TWFpbGJveGVzUmVzcG9uc2USKwoJbWFpbGJveGVzGAEgAygLMhguYWdlbnRodWIudjEuTWFpbGJveFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIuABCglBZ2VudFZpZXcSDQoFYWdlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZjbGllbnQYAyABKAkSDwoHbWFpbGJveBgEIAEoCRIQCghsaXN0ZW5lchgFIAEoCBIOCgZ3aW5kb3cYBiABKA0SEQoJaW5fZmxpZ2h0GAcgASgNEg0KBXR5cGVzGAggAygJEgwKBHBlZXIYCSABKAkSEQoJY29ubmVjdGVkGAogASgIEhYKDmF0dGFjaGVkX2F0X21zGAsgASgDEhIKCmF0dGFjaG1lbnQYDCABKA0iSgoRTGlzdEFnZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIlUKEkxpc3RBZ2VudHNSZXNwb25zZRImCgZhZ2VudHMYASADKAsyFi5hZ2VudGh1Yi52MS5BZ2VudFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj0KGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIi0KGVJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USEAoIcmVwbGF5ZWQYASABKAQiOAoTUHVyZ2VNYWlsYm94UmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIiYKFFB1cmdlTWFpbGJveFJlc3BvbnNlEg4KBnB1cmdlZBgBIAEoBCLhAQoJU2hhcmRWaWV3Eg0KBXNoYXJkGAEgASgNEg0KBW93bmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhYKDmZpcnN0X3NlcXVlbmNlGAQgASgEEhUKDWxhc3Rfc2VxdWVuY2UYBSABKAQSCwoDbGFnGAYgASgEEg0KBWJ5dGVzGAcgASgEEg0KBXRhc2tzGAggASgEEhEKCW1haWxib3hlcxgJIAEoBBIYChB0YXNrc19wZXJfc2Vjb25kGAogASgBEg4KBm91dGJveBgLIAEoBBIQCghhc3NpZ25lZBgMIAEoCSITChFMaXN0U2hhcmRzUmVxdWVzdCI8ChJMaXN0U2hhcmRzUmVzcG9uc2USJgoGc2hhcmRzGAEgAygLMhYuYWdlbnRodWIudjEuU2hhcmRWaWV3IjEKEE1vdmVTaGFyZFJlcXVlc3QSDQoFc2hhcmQYASABKA0SDgoGYnJva2VyGAIgASgJIiMKEU1vdmVTaGFyZFJlc3BvbnNlEg4KBmJyb2tlchgBIAEoCSIuCgxEcmFpblJlcXVlc3QSDgoGY2FuY2VsGAEgASgIEg4KBnN0YXR1cxgCIAEoCCJ0Cg1EcmFpblJlc3BvbnNlEhAKCGRyYWluaW5nGAEgASgIEhAKCGZpbmlzaGVkGAIgASgIEhMKC3NoYXJkc19sZWZ0GAMgASgNEhUKDXNlc3Npb25zX2xlZnQYBCABKA0SEwoLbGVhc2VzX2xlZnQYBSABKA0iHwoMU3RhdHNSZXF1ZXN0Eg8KB2NsdXN0ZXIYASABKAgi4QUKDVN0YXRzUmVzcG9uc2USDgoGYnJva2VyGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSFgoOdXB0aW1lX3NlY29uZHMYAyABKAESGAoQdGFza3NfcGVyX3NlY29uZBgEIAEoARIaChJyZXN1bHRzX3Blcl9zZWNvbmQYBSABKAESGwoTcHJvZ3Jlc3NfcGVyX3NlY29uZBgGIAEoARIbChNtZXNzYWdlc19wZXJfc2Vjb25kGAcgASgBEhAKCGFjY2VwdGVkGAggASgEEhEKCWNvbXBsZXRlZBgJIAEoBBIOCgZmYWlsZWQYCiABKAQSDAoEZGVhZBgLIAEoBBITCgtyZWRlbGl2ZXJlZBgMIAEoBBIPCgdyZWZ1c2VkGA0gASgEEiUKB3JvdXRpbmcYDiABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EigKCnByb2Nlc3NpbmcYDyABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EigKCmVuZF90b19lbmQYECABKAsyFC5hZ2VudGh1Yi52MS5MYXRlbmN5EiQKBmFwcGVuZBgRIAEoCzIULmFnZW50aHViLnYxLkxhdGVuY3kSEAoIc2Vzc2lvbnMYEiABKA0SDgoGYWdlbnRzGBMgASgNEg4KBnF1ZXVlZBgUIAEoBBIPCgdydW5uaW5nGBUgASgEEhQKDG1lbW9yeV9ieXRlcxgWIAEoBBILCgNjcHUYFyABKAESHgoWZXZlbnRfbG9vcF91dGlsaXphdGlvbhgYIAEoARIRCglsb2dfYnl0ZXMYGSABKAQSDAoEbG9hZBgaIAEoARIrCgpkdXJhYmlsaXR5GBsgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eRIQCghkcmFpbmluZxgcIAEoCBImCgZzaGFyZHMYHSADKAsyFi5hZ2VudGh1Yi52MS5TaGFyZFZpZXcSDwoHYnJva2VycxgeIAEoDSJMCgdMYXRlbmN5EgsKA3A1MBgBIAEoARILCgNwOTAYAiABKAESCwoDcDk5GAMgASgBEgsKA21heBgEIAEoARINCgVjb3VudBgFIAEoBDKCBQoFQWRtaW4SVgoNTGlzdE1haWxib3hlcxIhLmFnZW50aHViLnYxLkxpc3RNYWlsYm94ZXNSZXF1ZXN0GiIuYWdlbnRodWIudjEuTGlzdE1haWxib3hlc1Jlc3BvbnNlEk0KCkxpc3RBZ2VudHMSHi5hZ2VudGh1Yi52MS5MaXN0QWdlbnRzUmVxdWVzdBofLmFnZW50aHViLnYxLkxpc3RBZ2VudHNSZXNwb25zZRJiChFSZXBsYXlEZWFkTGV0dGVycxIlLmFnZW50aHViLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBomLmFnZW50aHViLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USUwoMUHVyZ2VNYWlsYm94EiAuYWdlbnRodWIudjEuUHVyZ2VNYWlsYm94UmVxdWVzdBohLmFnZW50aHViLnYxLlB1cmdlTWFpbGJveFJlc3BvbnNlEk0KCkxpc3RTaGFyZHMSHi5hZ2VudGh1Yi52MS5MaXN0U2hhcmRzUmVxdWVzdBofLmFnZW50aHViLnYxLkxpc3RTaGFyZHNSZXNwb25zZRJKCglNb3ZlU2hhcmQSHS5hZ2VudGh1Yi52MS5Nb3ZlU2hhcmRSZXF1ZXN0Gh4uYWdlbnRodWIudjEuTW92ZVNoYXJkUmVzcG9uc2USPgoFRHJhaW4SGS5hZ2VudGh1Yi52MS5EcmFpblJlcXVlc3QaGi5hZ2VudGh1Yi52MS5EcmFpblJlc3BvbnNlEj4KBVN0YXRzEhkuYWdlbnRodWIudjEuU3RhdHNSZXF1ZXN0GhouYWdlbnRodWIudjEuU3RhdHNSZXNwb25zZWIGcHJvdG8z", [file_agenthub_v1_session]);
+  fileDesc("ChdhZ2VudGh1Yi92MS9hZG1pbi5wcm90bxILYWdlbnRodWIudjEitQEKC01haWxib3hWaWV3Eg8KB21haWxib3gYASABKAkSDQoFc2hhcmQYAiABKA0SDgoGcXVldWVkGAMgASgEEg8KB2RlbGF5ZWQYBCABKAQSDwoHcnVubmluZxgFIAEoBBINCgVieXRlcxgGIAEoBBIPCgd3b3JrZXJzGAcgASgNEhEKCWxpc3RlbmVycxgIIAEoDRIOCgZjcmVkaXQYCSABKA0SEQoJb2xkZXN0X21zGAogASgEIk0KFExpc3RNYWlsYm94ZXNSZXF1ZXN0Eg4KBnByZWZpeBgBIAEoCRIRCglwYWdlX3NpemUYAiABKA0SEgoKcGFnZV90b2tlbhgDIAEoCSJdChVMaXN0TWFpbGJveGVzUmVzcG9uc2USKwoJbWFpbGJveGVzGAEgAygLMhguYWdlbnRodWIudjEuTWFpbGJveFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIuABCglBZ2VudFZpZXcSDQoFYWdlbnQYASABKAkSEgoKc2Vzc2lvbl9pZBgCIAEoCRIOCgZjbGllbnQYAyABKAkSDwoHbWFpbGJveBgEIAEoCRIQCghsaXN0ZW5lchgFIAEoCBIOCgZ3aW5kb3cYBiABKA0SEQoJaW5fZmxpZ2h0GAcgASgNEg0KBXR5cGVzGAggAygJEgwKBHBlZXIYCSABKAkSEQoJY29ubmVjdGVkGAogASgIEhYKDmF0dGFjaGVkX2F0X21zGAsgASgDEhIKCmF0dGFjaG1lbnQYDCABKA0iSgoRTGlzdEFnZW50c1JlcXVlc3QSDgoGcHJlZml4GAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoDRISCgpwYWdlX3Rva2VuGAMgASgJIlUKEkxpc3RBZ2VudHNSZXNwb25zZRImCgZhZ2VudHMYASADKAsyFi5hZ2VudGh1Yi52MS5BZ2VudFZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIj0KGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIi0KGVJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USEAoIcmVwbGF5ZWQYASABKAQiOAoTUHVyZ2VNYWlsYm94UmVxdWVzdBIPCgdtYWlsYm94GAEgASgJEhAKCHRhc2tfaWRzGAIgAygJIiYKFFB1cmdlTWFpbGJveFJlc3BvbnNlEg4KBnB1cmdlZBgBIAEoBCLvAQoJU2hhcmRWaWV3Eg0KBXNoYXJkGAEgASgNEg0KBW93bmVyGAIgASgJEg0KBWVwb2NoGAMgASgEEhYKDmZpcnN0X3NlcXVlbmNlGAQgASgEEhUKDWxhc3Rfc2VxdWVuY2UYBSABKAQSCwoDbGFnGAYgASgEEg0KBWJ5dGVzGAcgASgEEg0KBXRhc2tzGAggASgEEhEKCW1haWxib3hlcxgJIAEoBBIYChB0YXNrc19wZXJfc2Vjb25kGAogASgBEg4KBm91dGJveBgLIAEoBBIQCghhc3NpZ25lZBgMIAEoCRIMCgRwb29sGA0gASgJIhMKEUxpc3RTaGFyZHNSZXF1ZXN0IjwKEkxpc3RTaGFyZHNSZXNwb25zZRImCgZzaGFyZHMYASADKAsyFi5hZ2VudGh1Yi52MS5TaGFyZFZpZXciMQoQTW92ZVNoYXJkUmVxdWVzdBINCgVzaGFyZBgBIAEoDRIOCgZicm9rZXIYAiABKAkiIwoRTW92ZVNoYXJkUmVzcG9uc2USDgoGYnJva2VyGAEgASgJIkoKBFBvb2wSDAoEbmFtZRgBIAEoCRITCgtmaXJzdF9zaGFyZBgCIAEoDRIOCgZzaGFyZHMYAyABKA0SDwoHYnJva2VycxgEIAEoDSI5CgpBZ2VudFJhbmdlEg4KBnByZWZpeBgBIAEoCRINCgVmaXJzdBgCIAEoBBIMCgRsYXN0GAMgASgEIpoBCg1QbGFjZW1lbnRSdWxlEgwKBHBvb2wYASABKAkSKAoFcmFuZ2UYAiABKAsyFy5hZ2VudGh1Yi52MS5BZ2VudFJhbmdlSAASEAoGYWdlbnRzGAMgASgJSAASEAoGcmVnaW9uGAQgASgJSAASFAoKdGFza190eXBlcxgFIAEoCUgAEg4KBnNwcmVhZBgGIAEoDUIHCgVtYXRjaCJ/CglQbGFjZW1lbnQSIAoFcG9vbHMYASADKAsyES5hZ2VudGh1Yi52MS5Qb29sEg8KB3ZlcnNpb24YAiABKAQSFAoMZGVmYXVsdF9wb29sGAMgASgJEikKBXJ1bGVzGAQgAygLMhouYWdlbnRodWIudjEuUGxhY2VtZW50UnVsZSIVChNHZXRQbGFjZW1lbnRSZXF1ZXN0ImcKE1NldFBsYWNlbWVudFJlcXVlc3QSDwoHdmVyc2lvbhgBIAEoBBIUCgxkZWZhdWx0X3Bvb2wYAiABKAkSKQoFcnVsZXMYAyADKAsyGi5hZ2VudGh1Yi52MS5QbGFjZW1lbnRSdWxlIi4KDERyYWluUmVxdWVzdBIOCgZjYW5jZWwYASABKAgSDgoGc3RhdHVzGAIgASgIInQKDURyYWluUmVzcG9uc2USEAoIZHJhaW5pbmcYASABKAgSEAoIZmluaXNoZWQYAiABKAgSEwoLc2hhcmRzX2xlZnQYAyABKA0SFQoNc2Vzc2lvbnNfbGVmdBgEIAEoDRITCgtsZWFzZXNfbGVmdBgFIAEoDSIfCgxTdGF0c1JlcXVlc3QSDwoHY2x1c3RlchgBIAEoCCLhBQoNU3RhdHNSZXNwb25zZRIOCgZicm9rZXIYASABKAkSDwoHdmVyc2lvbhgCIAEoCRIWCg51cHRpbWVfc2Vjb25kcxgDIAEoARIYChB0YXNrc19wZXJfc2Vjb25kGAQgASgBEhoKEnJlc3VsdHNfcGVyX3NlY29uZBgFIAEoARIbChNwcm9ncmVzc19wZXJfc2Vjb25kGAYgASgBEhsKE21lc3NhZ2VzX3Blcl9zZWNvbmQYByABKAESEAoIYWNjZXB0ZWQYCCABKAQSEQoJY29tcGxldGVkGAkgASgEEg4KBmZhaWxlZBgKIAEoBBIMCgRkZWFkGAsgASgEEhMKC3JlZGVsaXZlcmVkGAwgASgEEg8KB3JlZnVzZWQYDSABKAQSJQoHcm91dGluZxgOIAEoCzIULmFnZW50aHViLnYxLkxhdGVuY3kSKAoKcHJvY2Vzc2luZxgPIAEoCzIULmFnZW50aHViLnYxLkxhdGVuY3kSKAoKZW5kX3RvX2VuZBgQIAEoCzIULmFnZW50aHViLnYxLkxhdGVuY3kSJAoGYXBwZW5kGBEgASgLMhQuYWdlbnRodWIudjEuTGF0ZW5jeRIQCghzZXNzaW9ucxgSIAEoDRIOCgZhZ2VudHMYEyABKA0SDgoGcXVldWVkGBQgASgEEg8KB3J1bm5pbmcYFSABKAQSFAoMbWVtb3J5X2J5dGVzGBYgASgEEgsKA2NwdRgXIAEoARIeChZldmVudF9sb29wX3V0aWxpemF0aW9uGBggASgBEhEKCWxvZ19ieXRlcxgZIAEoBBIMCgRsb2FkGBogASgBEisKCmR1cmFiaWxpdHkYGyABKA4yFy5hZ2VudGh1Yi52MS5EdXJhYmlsaXR5EhAKCGRyYWluaW5nGBwgASgIEiYKBnNoYXJkcxgdIAMoCzIWLmFnZW50aHViLnYxLlNoYXJkVmlldxIPCgdicm9rZXJzGB4gASgNIkwKB0xhdGVuY3kSCwoDcDUwGAEgASgBEgsKA3A5MBgCIAEoARILCgNwOTkYAyABKAESCwoDbWF4GAQgASgBEg0KBWNvdW50GAUgASgEMpYGCgVBZG1pbhJWCg1MaXN0TWFpbGJveGVzEiEuYWdlbnRodWIudjEuTGlzdE1haWxib3hlc1JlcXVlc3QaIi5hZ2VudGh1Yi52MS5MaXN0TWFpbGJveGVzUmVzcG9uc2USTQoKTGlzdEFnZW50cxIeLmFnZW50aHViLnYxLkxpc3RBZ2VudHNSZXF1ZXN0Gh8uYWdlbnRodWIudjEuTGlzdEFnZW50c1Jlc3BvbnNlEmIKEVJlcGxheURlYWRMZXR0ZXJzEiUuYWdlbnRodWIudjEuUmVwbGF5RGVhZExldHRlcnNSZXF1ZXN0GiYuYWdlbnRodWIudjEuUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRJTCgxQdXJnZU1haWxib3gSIC5hZ2VudGh1Yi52MS5QdXJnZU1haWxib3hSZXF1ZXN0GiEuYWdlbnRodWIudjEuUHVyZ2VNYWlsYm94UmVzcG9uc2USTQoKTGlzdFNoYXJkcxIeLmFnZW50aHViLnYxLkxpc3RTaGFyZHNSZXF1ZXN0Gh8uYWdlbnRodWIudjEuTGlzdFNoYXJkc1Jlc3BvbnNlEkoKCU1vdmVTaGFyZBIdLmFnZW50aHViLnYxLk1vdmVTaGFyZFJlcXVlc3QaHi5hZ2VudGh1Yi52MS5Nb3ZlU2hhcmRSZXNwb25zZRJICgxHZXRQbGFjZW1lbnQSIC5hZ2VudGh1Yi52MS5HZXRQbGFjZW1lbnRSZXF1ZXN0GhYuYWdlbnRodWIudjEuUGxhY2VtZW50EkgKDFNldFBsYWNlbWVudBIgLmFnZW50aHViLnYxLlNldFBsYWNlbWVudFJlcXVlc3QaFi5hZ2VudGh1Yi52MS5QbGFjZW1lbnQSPgoFRHJhaW4SGS5hZ2VudGh1Yi52MS5EcmFpblJlcXVlc3QaGi5hZ2VudGh1Yi52MS5EcmFpblJlc3BvbnNlEj4KBVN0YXRzEhkuYWdlbnRodWIudjEuU3RhdHNSZXF1ZXN0GhouYWdlbnRodWIudjEuU3RhdHNSZXNwb25zZWIGcHJvdG8z", [file_agenthub_v1_session]);
 
 /**
  * @generated from message agenthub.v1.MailboxView
@@ -421,6 +421,13 @@ export type ShardView = Message<"agenthub.v1.ShardView"> & {
    * @generated from field: string assigned = 12;
    */
   assigned: string;
+
+  /**
+   * The pool that it belongs to.
+   *
+   * @generated from field: string pool = 13;
+   */
+  pool: string;
 };
 
 /**
@@ -504,6 +511,210 @@ export const MoveShardResponseSchema: GenMessage<MoveShardResponse> = /*@__PURE_
   messageDesc(file_agenthub_v1_admin, 14);
 
 /**
+ * @generated from message agenthub.v1.Pool
+ */
+export type Pool = Message<"agenthub.v1.Pool"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: uint32 first_shard = 2;
+   */
+  firstShard: number;
+
+  /**
+   * @generated from field: uint32 shards = 3;
+   */
+  shards: number;
+
+  /**
+   * Live brokers that may own them. 0: nobody serves them, what is published to them waits.
+   *
+   * @generated from field: uint32 brokers = 4;
+   */
+  brokers: number;
+};
+
+/**
+ * Describes the message agenthub.v1.Pool.
+ * Use `create(PoolSchema)` to create a new message.
+ */
+export const PoolSchema: GenMessage<Pool> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 15);
+
+/**
+ * Agents `<prefix><number>`, the number from `first` to `last`, without leading zeros.
+ *
+ * @generated from message agenthub.v1.AgentRange
+ */
+export type AgentRange = Message<"agenthub.v1.AgentRange"> & {
+  /**
+   * @generated from field: string prefix = 1;
+   */
+  prefix: string;
+
+  /**
+   * @generated from field: uint64 first = 2;
+   */
+  first: bigint;
+
+  /**
+   * @generated from field: uint64 last = 3;
+   */
+  last: bigint;
+};
+
+/**
+ * Describes the message agenthub.v1.AgentRange.
+ * Use `create(AgentRangeSchema)` to create a new message.
+ */
+export const AgentRangeSchema: GenMessage<AgentRange> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 16);
+
+/**
+ * @generated from message agenthub.v1.PlacementRule
+ */
+export type PlacementRule = Message<"agenthub.v1.PlacementRule"> & {
+  /**
+   * @generated from field: string pool = 1;
+   */
+  pool: string;
+
+  /**
+   * @generated from oneof agenthub.v1.PlacementRule.match
+   */
+  match: {
+    /**
+     * @generated from field: agenthub.v1.AgentRange range = 2;
+     */
+    value: AgentRange;
+    case: "range";
+  } | {
+    /**
+     * A glob over agent ids.
+     *
+     * @generated from field: string agents = 3;
+     */
+    value: string;
+    case: "agents";
+  } | {
+    /**
+     * Agents whose ids end with `@<region>`.
+     *
+     * @generated from field: string region = 4;
+     */
+    value: string;
+    case: "region";
+  } | {
+    /**
+     * A glob over task types.
+     *
+     * @generated from field: string task_types = 5;
+     */
+    value: string;
+    case: "taskTypes";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Mailboxes that each such capability is split into, without order among them. Only with `task_types`; 0: 1.
+   *
+   * @generated from field: uint32 spread = 6;
+   */
+  spread: number;
+};
+
+/**
+ * Describes the message agenthub.v1.PlacementRule.
+ * Use `create(PlacementRuleSchema)` to create a new message.
+ */
+export const PlacementRuleSchema: GenMessage<PlacementRule> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 17);
+
+/**
+ * @generated from message agenthub.v1.Placement
+ */
+export type Placement = Message<"agenthub.v1.Placement"> & {
+  /**
+   * @generated from field: repeated agenthub.v1.Pool pools = 1;
+   */
+  pools: Pool[];
+
+  /**
+   * Raised with every change. 0: nobody has made any rules.
+   *
+   * @generated from field: uint64 version = 2;
+   */
+  version: bigint;
+
+  /**
+   * Where everything lives that no rule matches.
+   *
+   * @generated from field: string default_pool = 3;
+   */
+  defaultPool: string;
+
+  /**
+   * In order: the first that matches counts.
+   *
+   * @generated from field: repeated agenthub.v1.PlacementRule rules = 4;
+   */
+  rules: PlacementRule[];
+};
+
+/**
+ * Describes the message agenthub.v1.Placement.
+ * Use `create(PlacementSchema)` to create a new message.
+ */
+export const PlacementSchema: GenMessage<Placement> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 18);
+
+/**
+ * @generated from message agenthub.v1.GetPlacementRequest
+ */
+export type GetPlacementRequest = Message<"agenthub.v1.GetPlacementRequest"> & {
+};
+
+/**
+ * Describes the message agenthub.v1.GetPlacementRequest.
+ * Use `create(GetPlacementRequestSchema)` to create a new message.
+ */
+export const GetPlacementRequestSchema: GenMessage<GetPlacementRequest> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 19);
+
+/**
+ * @generated from message agenthub.v1.SetPlacementRequest
+ */
+export type SetPlacementRequest = Message<"agenthub.v1.SetPlacementRequest"> & {
+  /**
+   * Of the rules that are replaced; if there are later ones by now, the answer is ABORTED.
+   *
+   * @generated from field: uint64 version = 1;
+   */
+  version: bigint;
+
+  /**
+   * Empty: `default`.
+   *
+   * @generated from field: string default_pool = 2;
+   */
+  defaultPool: string;
+
+  /**
+   * @generated from field: repeated agenthub.v1.PlacementRule rules = 3;
+   */
+  rules: PlacementRule[];
+};
+
+/**
+ * Describes the message agenthub.v1.SetPlacementRequest.
+ * Use `create(SetPlacementRequestSchema)` to create a new message.
+ */
+export const SetPlacementRequestSchema: GenMessage<SetPlacementRequest> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_admin, 20);
+
+/**
  * @generated from message agenthub.v1.DrainRequest
  */
 export type DrainRequest = Message<"agenthub.v1.DrainRequest"> & {
@@ -527,7 +738,7 @@ export type DrainRequest = Message<"agenthub.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 15);
+  messageDesc(file_agenthub_v1_admin, 21);
 
 /**
  * @generated from message agenthub.v1.DrainResponse
@@ -564,7 +775,7 @@ export type DrainResponse = Message<"agenthub.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 16);
+  messageDesc(file_agenthub_v1_admin, 22);
 
 /**
  * @generated from message agenthub.v1.StatsRequest
@@ -583,7 +794,7 @@ export type StatsRequest = Message<"agenthub.v1.StatsRequest"> & {
  * Use `create(StatsRequestSchema)` to create a new message.
  */
 export const StatsRequestSchema: GenMessage<StatsRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 17);
+  messageDesc(file_agenthub_v1_admin, 23);
 
 /**
  * Rates are per second over the last 10 s, latencies in milliseconds over the last minute.
@@ -754,7 +965,7 @@ export type StatsResponse = Message<"agenthub.v1.StatsResponse"> & {
  * Use `create(StatsResponseSchema)` to create a new message.
  */
 export const StatsResponseSchema: GenMessage<StatsResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 18);
+  messageDesc(file_agenthub_v1_admin, 24);
 
 /**
  * @generated from message agenthub.v1.Latency
@@ -791,7 +1002,7 @@ export type Latency = Message<"agenthub.v1.Latency"> & {
  * Use `create(LatencySchema)` to create a new message.
  */
 export const LatencySchema: GenMessage<Latency> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_admin, 19);
+  messageDesc(file_agenthub_v1_admin, 25);
 
 /**
  * @generated from service agenthub.v1.Admin
@@ -857,6 +1068,26 @@ export const Admin: GenService<{
     methodKind: "unary";
     input: typeof MoveShardRequestSchema;
     output: typeof MoveShardResponseSchema;
+  },
+  /**
+   * Which pools there are, and which mailboxes live in which.
+   *
+   * @generated from rpc agenthub.v1.Admin.GetPlacement
+   */
+  getPlacement: {
+    methodKind: "unary";
+    input: typeof GetPlacementRequestSchema;
+    output: typeof PlacementSchema;
+  },
+  /**
+   * Other placement rules, in place of those of the version that is said. What lives elsewhere by them is moved.
+   *
+   * @generated from rpc agenthub.v1.Admin.SetPlacement
+   */
+  setPlacement: {
+    methodKind: "unary";
+    input: typeof SetPlacementRequestSchema;
+    output: typeof PlacementSchema;
   },
   /**
    * Stops accepting, tells sessions to go, hands everything over.
