@@ -126,7 +126,9 @@ export function viewPod(
   };
 }
 
-function troubleOf({ status }: PodObject, own: ContainerStatus | undefined): Trouble | undefined {
+function troubleOf({ metadata, status }: PodObject, own: ContainerStatus | undefined): Trouble | undefined {
+  // Of one that is to end, having ended is none.
+  if (metadata.deletionTimestamp !== undefined) return undefined;
   const waiting = own?.state?.waiting;
   const ended = own?.state?.terminated ?? own?.lastState?.terminated;
   if (waiting !== undefined && !PATIENCE.has(waiting.reason ?? '')) {

@@ -184,10 +184,11 @@ function decide(
     brokers: pods
       .filter(({ deleting }) => !deleting)
       .toSorted((a, b) => a.ordinal - b.ordinal)
-      .map(({ name, ready, answers }) => ({
+      .map(({ name, ready, since, answers }) => ({
         pod: name,
         // One that drains is not ready, and tells its load all the same.
         ready: ready || answers.capacity?.draining === true,
+        readySince: ready ? since : undefined,
         document: answers.capacity,
         receivedAt: answers.receivedAt,
       })),

@@ -102,7 +102,11 @@ export function remembered(
         : { lastScaleTime: history.lastScaleTime }
       : { lastScaleTime: time }),
     recommendations: asked
-      ? forget([...before, ...seed(before, current, time), { time, replicas: recommended }], now, spec)
+      ? forget(
+          [...before, ...seed(before, current, recommended, time), { time, replicas: recommended }],
+          now,
+          spec,
+        )
       : before,
     changes:
       replicas === current
@@ -112,8 +116,8 @@ export function remembered(
 }
 
 /** The first thing that is kept is what there was. */
-function seed(before: Recommendations, current: number, time: string): Recommendations {
-  return before.length === 0 ? [{ time, replicas: current }] : [];
+function seed(before: Recommendations, current: number, recommended: number, time: string): Recommendations {
+  return before.length === 0 && current !== recommended ? [{ time, replicas: current }] : [];
 }
 
 function forget(asked: Recommendations, now: number, spec: AutoscalingSpec): Recommendations {

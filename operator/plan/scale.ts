@@ -9,6 +9,8 @@ import { amount } from './words.ts';
 export interface BrokerLoad {
   readonly pod: string;
   readonly ready: boolean;
+  /** Since when it is ready: Unix ms. Absent: for long. */
+  readonly readySince?: number | undefined;
   /** Its last answer, if it ever gave one. */
   readonly document?: Capacity | undefined;
   /** When that answer came: Unix ms, by the clock that `now` is of. */
@@ -70,6 +72,8 @@ export interface ScaleDecision {
 
 /** An answer older than so many intervals does not count. */
 const STALE_INTERVALS = 3;
+/** So long after it became ready a broker warms up: its use of CPU says nothing yet. */
+const WARM_UP_MS = 60_000;
 /** The share of the high-water mark up to which backlog is put on fewer brokers. */
 const BACKLOG_SHARE = 0.9;
 
@@ -154,8 +158,12 @@ export function decideScale(input: ScaleInput): ScaleDecision {
 /** The answers of the brokers, sorted by what they are worth. */
 interface View {
   readonly documents: readonly Capacity[];
+  /** Those of brokers that are not warming up any more. */
+  readonly warm: readonly Capacity[];
   readonly stale: readonly string[];
-  /** Brokers that are to be there and are not ready, or not even made. */
+  /** Brokers that are to be there. */
+  readonly expected: number;
+  /** Those of them that are not ready, or not even made. */
   readonly missing: number;
   /** Tasks per second of each shard that somebody told of. */
   readonly shards: ReadonlyMap<number, number>;
@@ -171,8 +179,13 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
   const oldest = now - STALE_INTERVALS * spec.intervalSeconds * 1000;
   const fresh = (broker: BrokerLoad): boolean =>
     broker.ready && broker.document !== undefined && (broker.receivedAt ?? 0) >= oldest;
-  const documents = brokers.filter(fresh).map(({ document }) => document!);
-  const stale = brokers.filter((broker) => broker.ready && !fresh(broker)).map(({ pod }) => pod);
+  const told = brokers.filter(fresh);
+  const documents = told.map(({ document }) => document!);
+  const warm = told.filter(({ readySince = 0 }) => now - readySince >= WARM_UP_MS);
+  const stale = brokers
+    // One that has just become ready has time to answer.
+    .filter((broker) => broker.ready && !fresh(broker) && (broker.readySince ?? 0) < oldest)
+    .map(({ pod }) => pod);
   const shards = new Map<number, number>();
   const bytes = new Map<number, number>();
   const owners = Array<string>(pool.shards).fill('');
@@ -188,7 +201,9 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
   const target = spec.targets.tasksPerSecond;
   return {
     documents,
+    warm: warm.map(({ document }) => document!),
     stale,
+    expected: Math.max(current, brokers.length),
     missing: Math.max(0, Math.max(current, brokers.length) - documents.length),
     shards,
     owners,
@@ -210,11 +225,17 @@ function measure(input: ScaleInput, view: View): readonly Metric[] {
     target: number,
     of: (document: Capacity) => number,
     show: (value: number) => string,
+    from: readonly Capacity[] = documents,
   ): void => {
     if (target <= 0) return;
-    const total = documents.reduce((sum, document) => sum + of(document), 0);
-    const replicas = additive(total, target, input, view);
-    metrics.push({ name, current: show(total / documents.length), target: show(target), replicas });
+    const total = from.reduce((sum, document) => sum + of(document), 0);
+    const replicas = additive(total, target, from.length, view.expected - from.length, input);
+    metrics.push({
+      name,
+      current: show(from.length === 0 ? 0 : total / from.length),
+      target: show(target),
+      replicas,
+    });
   };
   if (targets.tasksPerSecond > 0) metrics.push(shardMetric(input, view));
   add(
@@ -228,6 +249,7 @@ function measure(input: ScaleInput, view: View): readonly Metric[] {
     (targets.cpuPercent / 100) * input.pool.cpuCores,
     ({ cpu }) => cpu,
     (value) => `${value.toFixed(2)} cores`,
+    view.warm,
   );
   add(
     'memory',
@@ -239,14 +261,21 @@ function measure(input: ScaleInput, view: View): readonly Metric[] {
 }
 
 /** Sum over target; brokers that say nothing count as idle on the way up and as full on the way down. */
-function additive(total: number, target: number, { spec, current }: ScaleInput, view: View): number {
+function additive(
+  total: number,
+  target: number,
+  known: number,
+  missing: number,
+  { spec, current }: ScaleInput,
+): number {
+  if (known === 0) return current;
   const tolerance = spec.tolerancePercent / 100;
-  const known = view.documents.length;
   const ratio = total / (known * target);
-  if (view.missing === 0)
+  if (missing <= 0) {
     return Math.abs(1 - ratio) <= tolerance ? current : Math.max(1, Math.ceil(total / target));
-  const assumed = ratio < 1 ? total + view.missing * target : total;
-  const pessimistic = assumed / ((known + view.missing) * target);
+  }
+  const assumed = ratio < 1 ? total + missing * target : total;
+  const pessimistic = assumed / ((known + missing) * target);
   if (Math.abs(1 - pessimistic) <= tolerance || ratio < 1 !== pessimistic < 1) return current;
   const replicas = Math.max(1, Math.ceil(assumed / target));
   const turned = pessimistic < 1 ? replicas > current : replicas < current;

@@ -87,8 +87,8 @@ export function progressing({ cluster, pools, nats }: Situation): Verdict {
       const message = step === undefined ? ('reason' in rollout ? rollout.reason : '') : stepText(step);
       return { type, status: 'True', reason: 'Updating', message: where + message };
     }
-    if (replicas > desired) {
-      const message = `${where}from ${replicas} brokers down to ${desired}: ${step === undefined ? '' : stepText(step)}`;
+    if (replicas > desired || pods.length > desired) {
+      const message = `${where}from ${pods.length} brokers down to ${desired}${step === undefined ? '' : `: ${stepText(step)}`}`;
       return { type, status: 'True', reason: 'ScalingDown', message };
     }
     const ready = pods.filter((pod) => pod.ready).length;

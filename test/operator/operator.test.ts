@@ -12,6 +12,7 @@ import { BROKEN, FakeWorkloads } from '../support/fake-workloads.ts';
 import { KubeApiServer, TOKENS } from '../support/kube-apiserver.ts';
 import { KubeFaults } from '../support/kube-faults.ts';
 import { CUSTOM_RESOURCE_DEFINITION, POD, STATEFUL_SET } from '../support/kube-objects.ts';
+import { SeededRandom } from '../support/random.ts';
 
 /** A cluster that is quick to look at itself, and that changes as fast as it may. */
 const QUICK = {
@@ -256,4 +257,54 @@ describe('the operator, on a real API server', () => {
     } as KubeObject);
     await phase('Ready');
   }, 120_000);
+});
+
+describe('in trouble', () => {
+  /** Everything goes wrong now and then. */
+  function storm(seed: number): void {
+    const random = new SeededRandom(seed);
+    proxy.plan = ({ watch }) => {
+      const dice = random.float();
+      if (watch) {
+        if (dice < 0.2) return { kind: 'cut', after: 2 };
+        return dice < 0.25 ? { kind: 'expire', after: 1 } : undefined;
+      }
+      if (dice < 0.05) return { kind: 'refuse', status: 500 };
+      if (dice < 0.08) return { kind: 'refuse', status: 429, retryAfter: 1 };
+      if (dice < 0.1) return { kind: 'refuse', status: 409 };
+      if (dice < 0.15) return { kind: 'reset', done: random.float() < 0.5 };
+      return dice < 0.25 ? { kind: 'delay', ms: 200 } : undefined;
+    };
+  }
+
+  test('with the API server it ends at the same, and no broker goes that still has something', async () => {
+    storm(1);
+    await make();
+    await eventually(async () => (await status().catch(() => undefined))?.ready === '3/3', 90_000);
+    await change({ replicas: 5 });
+    await eventually(async () => (await replicas()) === 5, 60_000);
+    await change({ replicas: 2, image: 'agenthub:2' });
+    await eventually(
+      async () => (await replicas()) === 2 && (await images()).join() === 'agenthub:2,agenthub:2',
+      120_000,
+    );
+    proxy.plan = () => undefined;
+    await phase('Ready');
+    expect(workloads.history.lossy).toEqual([]);
+  }, 300_000);
+
+  test('killed again and again while it removes brokers, it goes on where it was', async () => {
+    await make({ replicas: 6, update: { progressDeadlineSeconds: 600 } });
+    await phase('Ready');
+    await change({ replicas: 2 });
+    for (let kills = 0; (await replicas()) > 2 && kills < 60; kills++) {
+      // At another moment each time.
+      await new Promise((resolve) => setTimeout(resolve, 37 * (1 + (kills % 30))));
+      await stopOperator();
+      await startOperator();
+    }
+    await eventually(async () => (await replicas()) === 2, 60_000);
+    await phase('Ready');
+    expect(workloads.history.lossy).toEqual([]);
+  }, 300_000);
 });

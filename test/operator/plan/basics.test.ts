@@ -199,6 +199,14 @@ describe('a pod', () => {
     });
   });
 
+  test('that is to end has no trouble when it has ended', () => {
+    const containerStatuses = [
+      { name: 'broker', state: { terminated: { exitCode: 0, reason: 'Completed' } } },
+    ];
+    expect(pod({ containerStatuses }, { deletionTimestamp: formatTime(START) })?.trouble).toBeUndefined();
+    expect(pod({ containerStatuses })?.trouble).toMatchObject({ reason: 'Completed' });
+  });
+
   test.each<[string, object, { reason: string; message: string } | undefined]>([
     [
       'an image that is not there',

@@ -100,6 +100,14 @@ describe("the HorizontalPodAutoscaler's published rules, for what is summed", ()
     expect(decide({ spec: half, current, brokers }).replicas).toBe(expected);
   });
 
+  test('brokers that have just become ready say nothing of CPU: they warm up', () => {
+    const young = withCpu(1, 1).map((broker) => ({ ...broker, readySince: START - 30_000 }));
+    expect(decide({ spec: half, current: 2, brokers: young }).replicas).toBe(2);
+    const [old] = withCpu(1);
+    expect(decide({ spec: half, current: 2, brokers: [old!, young[1]!] }).replicas).toBe(2);
+    expect(decide({ spec: half, current: 2, brokers: withCpu(1, 1) }).replicas).toBe(4);
+  });
+
   test('the figure that asks for most counts', () => {
     const brokers = [0, 1].map((index) => {
       const broker = `hub-default-${index}`;
@@ -185,6 +193,12 @@ describe('manners', () => {
     const decision = decide({ spec, current: 4, brokers: withCpu(0.05, 0.05, 0.05, 'stale') });
     expect(decision).toMatchObject({ replicas: 4, limit: 'stale', stale: ['hub-default-3'] });
     expect(decision.reason).toContain('hub-default-3 has not told its load lately');
+  });
+
+  test('a broker that has just become ready has time to tell it', () => {
+    const young = { pod: 'hub-default-3', ready: true, readySince: START - 10_000 };
+    const brokers = [...withCpu(0.05, 0.05, 0.05), young];
+    expect(decide({ spec, current: 4, brokers })).toMatchObject({ stale: [], replicas: 2 });
   });
 
   test('but up all the same', () => {
