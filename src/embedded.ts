@@ -94,7 +94,11 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     'the cluster',
     () => meet(config, { id, version, level: LEVEL, vitals }, logger),
     logger,
-  );
+  ).catch(async (error: unknown) => {
+    await log.close();
+    probe.close();
+    throw error;
+  });
 
   const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
   const broker = new Broker({
@@ -176,10 +180,20 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     ...grpcHealth(broker, [BrokerService.typeName, EventBus.typeName, Admin.typeName]),
     ...reflection([BrokerService, EventBus, Admin]),
   ];
+  const letGo = async (): Promise<void> => {
+    await new Promise<void>((left) => meeting.cluster.stop(left));
+    await meeting.close();
+    await log.close();
+  };
   // Other brokers may ask it as soon as it serves.
   await new Promise<void>((resolve, reject) => {
     void failed.then(reject);
     broker.start(resolve);
+  }).catch(async (error: unknown) => {
+    broker.stop();
+    await letGo();
+    probe.close();
+    throw error;
   });
   const grpc = new GrpcEdge(services, clock, {
     ...config.grpc,
@@ -244,9 +258,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     for (const session of broker.sessions.values()) session.close();
     await grpc.close(Math.max(100, Math.min(1000, until - clock.now())));
     broker.stop();
-    await new Promise<void>((left) => meeting.cluster.stop(left));
-    await meeting.close();
-    await log.close();
+    await letGo();
     await http.close();
     probe.close();
     logger.info({ broker: broker.id }, 'the broker has stopped');

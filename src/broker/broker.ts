@@ -536,7 +536,7 @@ export class Broker {
       return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
     if (this.log.room() - this.ingress.waitingBytes < this.reserve) {
       return limit(
-        'data.maxBytes',
+        this.log.bound ?? 'data.maxBytes',
         'the log is three quarters full, the rest is for settling what is in it; add workers, or room',
         1000,
       );

@@ -1,5 +1,5 @@
 import type { JetStreamManager, MsgHdrs, NatsConnection, StoredMsg } from 'nats';
-import { headers } from 'nats';
+import { createInbox, headers } from 'nats';
 import type { NatsAccess } from '../nats/connection.ts';
 import { connectNats, watchConnection } from '../nats/connection.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
@@ -9,7 +9,7 @@ import type { Logger } from '../std/logger.ts';
 import type { Heard } from './bus.ts';
 import type { BucketPlan } from './nats-bucket.ts';
 import { bucketStream, bucketSubjects, openBucket } from './nats-bucket.ts';
-import { NatsWatch } from './nats-watch.ts';
+import { consumerOf, NatsWatch } from './nats-watch.ts';
 import type { Store, Stored } from './store.ts';
 
 /** How a {@link NatsStore} is opened. */
@@ -55,11 +55,9 @@ export class NatsStore implements Store {
   static async open(options: NatsStoreOptions): Promise<NatsStore> {
     const nats = await connectNats(options, `${options.name} (cluster)`);
     try {
-      await openBucket(
-        await nats.jetstreamManager({ checkAPI: false, timeout: OPEN_MS }),
-        options,
-        options.clock.now(),
-      );
+      const jsm = await nats.jetstreamManager({ checkAPI: false, timeout: OPEN_MS });
+      await openBucket(jsm, options, options.clock.now());
+      await probeWatch(jsm, bucketStream(options.prefix));
       return new NatsStore(
         options,
         nats,
@@ -185,6 +183,17 @@ export class NatsStore implements Store {
       for (const watch of this.watches) watch.check(now);
       this.look();
     });
+  }
+}
+
+/** Whether the bucket may be watched at all: a watch tries again for ever. */
+async function probeWatch(jsm: JetStreamManager, stream: string): Promise<void> {
+  try {
+    const { name } = await jsm.consumers.add(stream, consumerOf(createInbox()));
+    await jsm.consumers.delete(stream, name);
+  } catch (error) {
+    const refused = natsFault(error, `watching the stream ${stream}`);
+    if (refused.code === 'permission') throw refused;
   }
 }
 

@@ -1,4 +1,4 @@
-import type { JetStreamManager, Msg, NatsConnection, Subscription } from 'nats';
+import type { ConsumerConfig, JetStreamManager, Msg, NatsConnection, Subscription } from 'nats';
 import { createInbox, nanos } from 'nats';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 import type { Clock, Timer } from '../std/clock.ts';
@@ -31,6 +31,22 @@ export interface NatsWatchOptions {
   /** Makes the bucket anew: somebody has deleted it. */
   readonly remake: () => Promise<void>;
   readonly stopped: () => void;
+}
+
+/** How a watch reads: everything there is, and then what comes, to that inbox. */
+export function consumerOf(inbox: string): Partial<ConsumerConfig> {
+  return {
+    deliver_subject: inbox,
+    deliver_policy: 'all' as ConsumerConfig['deliver_policy'],
+    ack_policy: 'none' as ConsumerConfig['ack_policy'],
+    replay_policy: 'instant' as ConsumerConfig['replay_policy'],
+    max_deliver: 1,
+    flow_control: true,
+    idle_heartbeat: nanos(HEARTBEAT_MS),
+    inactive_threshold: nanos(INACTIVE_MS),
+    mem_storage: true,
+    num_replicas: 1,
+  };
 }
 
 /**
@@ -105,18 +121,7 @@ export class NatsWatch implements Heard {
       },
     });
     try {
-      const { name, num_pending: pending } = await jsm.consumers.add(stream, {
-        deliver_subject: inbox,
-        deliver_policy: 'all' as never,
-        ack_policy: 'none' as never,
-        replay_policy: 'instant' as never,
-        max_deliver: 1,
-        flow_control: true,
-        idle_heartbeat: nanos(HEARTBEAT_MS),
-        inactive_threshold: nanos(INACTIVE_MS),
-        mem_storage: true,
-        num_replicas: 1,
-      });
+      const { name, num_pending: pending } = await jsm.consumers.add(stream, consumerOf(inbox));
       if (stale()) return void jsm.consumers.delete(stream, name).catch(() => {});
       this.consumer = name;
       this.heardAt = clock.now();

@@ -1,4 +1,5 @@
 import type { NatsConnection } from 'nats';
+import { createInbox } from 'nats';
 import type { NatsAccess } from '../nats/connection.ts';
 import { connectNats, watchConnection } from '../nats/connection.ts';
 import { natsFault } from '../nats/faults.ts';
@@ -14,6 +15,9 @@ export interface NatsBusOptions extends NatsAccess {
   readonly logger: Logger;
 }
 
+/** What is not heard within this time does not come, in milliseconds. */
+const HEARD_MS = 5000;
+
 /** Messages between brokers by core NATS, over a connection of their own. */
 export class NatsBus implements Bus {
   connected = true;
@@ -23,9 +27,22 @@ export class NatsBus implements Bus {
   private readonly watchers: ((connected: boolean) => void)[] = [];
   private readonly denied = new Set<string>();
 
-  /** @throws HubError `unavailable`, `unauthenticated`, `invalid` (a file can't be read). */
+  /**
+   * Connects, and checks that what is published is heard.
+   *
+   * @throws HubError `unavailable`, `unauthenticated`, `permission`, `invalid` (a file can't be read).
+   */
   static async open(options: NatsBusOptions): Promise<NatsBus> {
-    return new NatsBus(await connectNats(options, `${options.name} (bus)`), options);
+    const nats = await connectNats(options, `${options.name} (bus)`);
+    const subject = createInbox(`${options.prefix}.b.probe`);
+    try {
+      // Asks where it waits for the answer, so that the question is the answer.
+      await nats.request(subject, undefined, { noMux: true, reply: subject, timeout: HEARD_MS });
+    } catch (error) {
+      await nats.close();
+      throw natsFault(error, `speaking to other brokers on ${options.prefix}.b.>`);
+    }
+    return new NatsBus(nats, options);
   }
 
   private constructor(nats: NatsConnection, { prefix, logger }: NatsBusOptions) {

@@ -51,6 +51,7 @@ const PURGE_RETRY_MS = 1000;
 export class JetStreamLog implements Log {
   readonly generation: string;
   readonly durability: Durability;
+  readonly bound = 'nats.maxBytesPerShard';
   private readonly options: JetStreamLogOptions;
   private readonly clock: Clock;
   private readonly logger: Logger;

@@ -99,6 +99,8 @@ export interface Log {
   extent(shard: number): Extent;
   /** Bytes that may still be appended before the store is full, or `Infinity`. */
   room(): number;
+  /** The configuration key that bounds {@link room}. Default: `data.maxBytes`. */
+  readonly bound?: string;
   /** Finishes what was appended, then lets go of the store. Further appends are `unavailable`. */
   close(): Promise<void>;
 }
