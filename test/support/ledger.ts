@@ -6,7 +6,12 @@ interface Entry {
   refused: boolean;
   deliveries: number;
   ended: boolean;
+  /** Unix milliseconds. */
+  endedAt: number;
 }
+
+/** A delivery that was on its way when its task ended may be held up for so long, by a process that stands still. */
+const LATE_MS = 30_000;
 
 /**
  * Keeps account of every task, and finds what must never happen.
@@ -23,6 +28,8 @@ export class Ledger {
   open = 0;
   ended = 0;
   redelivered = 0;
+  /** Deliveries of tasks that had ended. */
+  late = 0;
   private readonly tasks = new Map<string, Entry>();
   private readonly places = new Map<string, number>();
   private readonly newest = new Map<string, Entry>();
@@ -38,7 +45,15 @@ export class Ledger {
     const place = this.places.get(lane) ?? 0;
     this.places.set(lane, place + 1);
     this.open++;
-    this.tasks.set(id, { lane, place, acknowledged: false, refused: false, deliveries: 0, ended: false });
+    this.tasks.set(id, {
+      lane,
+      place,
+      acknowledged: false,
+      refused: false,
+      deliveries: 0,
+      ended: false,
+      endedAt: 0,
+    });
   }
 
   /** The broker has accepted it. */
@@ -63,6 +78,9 @@ export class Ledger {
     if (task === undefined) return;
     if (task.refused) this.faults.push(`${id} was refused, and is delivered`);
     if (task.deliveries++ > 0) this.redelivered++;
+    if (task.ended) this.late++;
+    if (task.ended && Date.now() - task.endedAt > LATE_MS)
+      this.faults.push(`${id} is delivered long after its end`);
     if (!this.strict(task.lane)) return;
     if (task.ended) this.faults.push(`${id} is delivered after its end was acknowledged`);
     // One that was on its way when the broker died was delivered before, and comes back when it can.
@@ -81,6 +99,7 @@ export class Ledger {
     if (task === undefined) return;
     if (task.ended) return;
     task.ended = true;
+    task.endedAt = Date.now();
     this.ended++;
     this.open--;
   }

@@ -35,7 +35,7 @@ export class NatsServer {
     return server;
   }
 
-  /** Servers that know each other; ready once they have a leader for what concerns all of them. */
+  /** Servers that know each other, and tell nobody. They find a leader for what concerns all of them by and by. */
   static async cluster(count: number, options: NatsServerOptions = {}): Promise<NatsServer[]> {
     const ports = await Promise.all(Array.from({ length: count }, freePort));
     const routes = await Promise.all(Array.from({ length: count }, freePort));
@@ -44,7 +44,7 @@ export class NatsServer {
         new NatsServer(port, {
           ...options,
           more: `server_name: n${index}
-            cluster { name: test, listen: "127.0.0.1:${routes[index]}", routes: [${routes
+            cluster { name: test, no_advertise: true, listen: "127.0.0.1:${routes[index]}", routes: [${routes
               .map((route) => `"nats://127.0.0.1:${route}"`)
               .join(', ')}] }
             ${options.more ?? ''}`,
