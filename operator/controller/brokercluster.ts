@@ -1,5 +1,6 @@
 import type { Clock } from '../../src/std/clock.ts';
-import { HubError, toHubError } from '../../src/std/errors.ts';
+import type { HubError } from '../../src/std/errors.ts';
+import { toHubError } from '../../src/std/errors.ts';
 import type { Logger } from '../../src/std/logger.ts';
 import { readBrokerCluster } from '../api/brokercluster.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
@@ -44,6 +45,8 @@ const TYPES = new Map<string, KubeType>(
 /** Refusals that no repetition mends: somebody has to change something. */
 const FINAL = new Set(['invalid', 'permission', 'conflict', 'unimplemented']);
 const WRONG_MS = 60_000;
+/** Until it is looked whether all can be seen again. */
+const UNSEEN_MS = 1000;
 
 /** Makes a BrokerCluster what its spec says: observe, plan, act. */
 export class Reconciler {
@@ -58,12 +61,7 @@ export class Reconciler {
   async reconcile(key: string, signal: AbortSignal): Promise<Result> {
     const { caches, observer } = this.#options;
     // What is known may be old then, and acting on it wrong.
-    if (caches.failure !== undefined) {
-      throw new HubError(
-        'unavailable',
-        `nothing is done as long as not all can be seen: ${caches.failure.message}`,
-      );
-    }
+    if (caches.failure !== undefined) return { next: 'later', afterMs: UNSEEN_MS };
     const object = caches.clusters.get(nameOf(key));
     if (object === undefined) {
       this.#refused.delete(key);

@@ -93,7 +93,10 @@ export function planPool(
   const result = { pool, desired, revision, pods: state.pods, scale, rollout, unsettled };
   const base = { replicas: Math.max(size, desired), step: undefined, drain: undefined, evacuate: [], remove };
   const stays = (victim: PodView | undefined): readonly PodView[] =>
-    state.pods.filter((pod) => pod.uid === former?.drain?.uid && pod.uid !== victim?.uid && !pod.deleting);
+    state.pods.filter(
+      ({ uid, deleting, ordinal }) =>
+        uid === former?.drain?.uid && uid !== victim?.uid && !deleting && ordinal < size,
+    );
 
   const ask = (victim: PodView, cause: DrainingStatus['cause']): DrainStep =>
     planDrain({

@@ -31,6 +31,8 @@ interface FakePod {
   draining: boolean;
   sessions: number;
   ready: boolean | undefined;
+  /** When it was first told that it runs; `Infinity`: never. */
+  toldAt: number;
 }
 
 /** What has happened to the brokers, to be checked afterwards. */
@@ -40,6 +42,9 @@ export interface History {
   /** The most brokers that were not ready at a time, of those that once were. */
   mostAway: number;
 }
+
+/** A pod that runs for less may be taken for one that does not run yet. */
+const SEEN_MS = 2000;
 
 /** Images with this in their name can't be pulled. */
 export const BROKEN = 'broken';
@@ -172,7 +177,8 @@ export class FakeWorkloads implements Pods {
 
   #share(): void {
     const members = this.#brokers()
-      .filter(({ works }) => works)
+      // One whose start nobody has been told of has not joined.
+      .filter(({ works, ready }) => works && ready !== undefined)
       .map(({ uid, draining }) => ({ id: uid, version: '', draining }));
     this.#assignment = assign(this.#assignment, members, { shards: this.#shards });
   }
@@ -180,7 +186,8 @@ export class FakeWorkloads implements Pods {
   #gone(pod: FakePod): void {
     const others = this.#brokers().some(({ uid, draining, works }) => uid !== pod.uid && !draining && works);
     const left = this.#owned(pod.uid).length + pod.sessions;
-    if (pod.kind === 'broker' && pod.works && others && left > 0) this.history.lossy.push(pod.name);
+    if (pod.kind === 'broker' && pod.toldAt < Date.now() - SEEN_MS && others && left > 0)
+      this.history.lossy.push(pod.name);
     this.#byIp.delete(this.#ipOf.get(pod.uid)!);
   }
 
@@ -225,6 +232,7 @@ export class FakeWorkloads implements Pods {
       draining: false,
       sessions: 10,
       ready: undefined,
+      toldAt: Infinity,
     });
   }
 
@@ -232,6 +240,7 @@ export class FakeWorkloads implements Pods {
     const ready = pod.works && !pod.draining;
     if (pod.ready === ready) return;
     pod.ready = ready;
+    if (pod.works) pod.toldAt = Math.min(pod.toldAt, Date.now());
     const state = pod.works
       ? { running: {} }
       : { waiting: { reason: 'ErrImagePull', message: `image ${pod.image} not found` } };

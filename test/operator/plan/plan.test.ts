@@ -356,6 +356,36 @@ describe('what is not needed any more', () => {
   });
 });
 
+test('a broker that is on its way out is not told that it may stay', () => {
+  const drain = {
+    pod: 'hub-default-2',
+    uid: 'uid-2',
+    cause: 'ScaleDown',
+    since: '2026-01-01T00:00:00Z',
+    deadline: '2026-01-01T00:05:00Z',
+  };
+  const status = { pools: [{ name: 'default', replicas: 3, ready: 3, updated: 3, desired: 2, drain }] };
+  const spec = { replicas: 2, autoscaling: { mode: 'Off' } };
+  const draining = pod(2, { answers: answers('c', { draining: true }), ready: false });
+  const set = (replicas: number) => ({
+    apiVersion: 'apps/v1',
+    kind: 'StatefulSet',
+    metadata: { name: 'hub-default', namespace: 'agents' },
+    spec: { replicas },
+  });
+  const planned = (replicas: number, wanted = spec) =>
+    plan(
+      snapshot(wanted, {
+        cluster: cluster(wanted, { status }),
+        children: [set(replicas)],
+        pods: { default: [pod(0), pod(1), draining] },
+      }),
+    ).keep.map(({ name }) => name);
+  expect(planned(2)).toEqual([]);
+  expect(planned(3)).toEqual([]);
+  expect(planned(3, { ...spec, replicas: 3 })).toEqual(['hub-default-2']);
+});
+
 test('a paused cluster is looked at and not touched', () => {
   const paused = cluster({}, { annotations: { 'agenthub.io/pause': 'true' } });
   const planned = plan(snapshot({}, { cluster: paused }));
