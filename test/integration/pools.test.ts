@@ -71,8 +71,8 @@ describe('two pools', () => {
       expect(version).toBe(0n);
       const { shards } = await broker.call(Admin.method.listShards, {});
       expect(shards.map(({ pool }) => pool)).toEqual([
-        ...Array(4).fill('default'),
-        ...Array(2).fill('eu-west'),
+        ...['default', 'default', 'default', 'default'],
+        ...['eu-west', 'eu-west'],
       ]);
       const id = cluster.brokers[2]!.broker.id;
       expect(shards.map(({ owner }) => owner === id)).toEqual([false, false, false, false, true, true]);

@@ -28,6 +28,7 @@ export function addShardsLs(shards: Command, cli: Cli): void {
           [
             figures('SHARD', ({ shard }) => shard),
             { head: 'OWNER', value: ownerText },
+            { head: 'POOL', value: ({ pool }) => pool },
             figures('EPOCH', ({ epoch }) => epoch),
             figures('FIRST', ({ firstSequence }) => firstSequence),
             figures('LAST', ({ lastSequence }) => lastSequence),
