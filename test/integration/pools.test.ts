@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import type { Hub } from '../../src/client/index.ts';
 import { connect } from '../../src/client/index.ts';
@@ -10,6 +12,7 @@ import type { TestCluster } from '../support/cluster.ts';
 import { clusters } from '../support/cluster.ts';
 import { until } from '../support/inbox.ts';
 import { NatsServer } from '../support/nats-server.ts';
+import { TestTerminal } from '../support/terminal.ts';
 
 const { start } = clusters();
 const hubs: Hub[] = [];
@@ -207,6 +210,37 @@ describe('two pools', () => {
     });
     await expect(one.call(Admin.method.setPlacement, broken)).rejects.toThrow(/rules\[0\]\.region/);
     expect(await poolsOf(cluster, ['planner@eu-west'])).toEqual(['eu-west']);
+  });
+
+  test('are shown, changed by a file, and asked for on the command line', async () => {
+    const cluster = await twoPools();
+    const [one] = cluster.brokers as [TestBroker];
+    const run = (...args: string[]) =>
+      new TestTerminal().run('placement', ...args, '--broker', `127.0.0.1:${one.embedded.grpcPort}`);
+    const file = join(one.dir, 'rules.yaml');
+    writeFileSync(
+      file,
+      'rules: [{pool: eu-west, region: eu-west}, {pool: default, taskTypes: ocr, spread: 2}]',
+    );
+    expect(await run('set', file)).toMatchObject({ code: 0 });
+    const { stdout } = await run('get', '-o', 'json');
+    expect(JSON.parse(stdout)).toMatchObject({
+      version: 1,
+      defaultPool: 'default',
+      rules: [
+        { pool: 'eu-west', region: 'eu-west' },
+        { pool: 'default', taskTypes: 'ocr', spread: 2 },
+      ],
+      pools: [{ name: 'default' }, { name: 'eu-west' }],
+    });
+    expect((await run('get')).stdout).toMatch(/agents \*@eu-west +eu-west\n/);
+    await until(async () => (await run('check', 'planner@eu-west')).stdout.includes('eu-west\n'));
+    // What was read can be written, once.
+    writeFileSync(file, stdout);
+    expect(await run('set', file)).toMatchObject({ code: 0 });
+    expect((await run('set', file)).stderr).toMatch(/changed meanwhile/);
+    writeFileSync(file, 'rules: [{pool: mars, agents: "*"}]');
+    expect((await run('set', file)).stderr).toMatch(/no pool mars/);
   });
 
   test('split a capability into parts, whose workers get them all, and whose tasks are found by the whole', async () => {

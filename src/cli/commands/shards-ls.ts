@@ -52,9 +52,10 @@ function ownerText({ owner, assigned }: { owner: string; assigned: string }): st
 
 /** A shard for programs. */
 function shardView(view: ShardView) {
-  const { shard, owner, assigned, tasksPerSecond } = view;
+  const { shard, owner, pool, assigned, tasksPerSecond } = view;
   return {
     shard,
+    pool,
     owner,
     assigned,
     epoch: Number(view.epoch),

@@ -55,7 +55,11 @@ class Town {
       batchTasks: 100,
       fullness: {
         full: () => undefined,
-        known: (_shard, hashes, answer) => answer(undefined, Array.from(hashes, () => false)),
+        known: (_shard, hashes, answer) =>
+          answer(
+            undefined,
+            Array.from(hashes, () => false),
+          ),
         closed: () => undefined,
         recipients: () => 0,
         serves: () => true,
