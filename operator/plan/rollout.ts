@@ -111,17 +111,21 @@ export function planRollout(input: RolloutInput): Rollout {
   };
 }
 
-function isBroken(
-  { trouble, since, createdAt }: PodView,
-  { now, progressDeadlineSeconds }: RolloutInput,
-): boolean {
-  if (trouble !== undefined && HOPELESS.has(trouble.reason)) return true;
-  return now - Math.max(since, createdAt) > progressDeadlineSeconds * 1000;
+function isBroken(pod: PodView, input: RolloutInput): boolean {
+  return (pod.trouble !== undefined && HOPELESS.has(pod.trouble.reason)) || isLate(pod, input);
 }
 
 function isUseless(pod: PodView, input: RolloutInput): boolean {
-  const late = input.now - Math.max(pod.since, pod.createdAt) > input.progressDeadlineSeconds * 1000;
-  return !pod.running || pod.trouble !== undefined || late;
+  return !pod.running || pod.trouble !== undefined || isLate(pod, input);
+}
+
+/** Whether it should have become ready by now. One that drains is not ready on purpose. */
+function isLate(
+  { since, createdAt, answers }: PodView,
+  { now, progressDeadlineSeconds }: RolloutInput,
+): boolean {
+  if (answers.capacity?.draining === true) return false;
+  return now - Math.max(since, createdAt) > progressDeadlineSeconds * 1000;
 }
 
 function highest(pods: readonly PodView[]): PodView {

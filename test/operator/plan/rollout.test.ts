@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { planRollout } from '../../../operator/plan/rollout.ts';
 import type { RolloutInput } from '../../../operator/plan/rollout.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
-import { pod, START } from './support.ts';
+import { answers, pod, shard, START } from './support.ts';
 
 const old = (ordinal: number, differs: Partial<PodView> = {}) =>
   pod(ordinal, { revision: 'old', ...differs });
@@ -86,6 +86,16 @@ describe('a roll', () => {
   test('replaces outdated pods that never became ready, so that a wrong setting can be put right', () => {
     const late = { ready: false, since: START - 301_000, createdAt: START - 400_000 };
     expect(roll([old(0, late), old(1, late)])).toMatchObject({ state: 'next', useless: true });
+  });
+
+  test('does not take a broker that drains for one that does not work, however long it takes', () => {
+    const draining = {
+      ready: false,
+      since: START - 900_000,
+      answers: answers('b', { draining: true, shards: [shard(1)] }),
+    };
+    expect(roll([old(0), old(1), old(2, draining)]).state).toBe('waiting');
+    expect(roll([old(0), old(1), pod(2, draining)]).state).toBe('waiting');
   });
 
   test('turned back in the middle replaces only what had been replaced', () => {
