@@ -258,7 +258,11 @@ export class Broker {
           this.settleIn();
         },
         layoutChanged: () => this.layout.review(),
-        claimChanged: (shard) => this.relay.claimChanged(shard),
+        claimChanged: (shard) => {
+          // What its owner here has given out is known before it is told.
+          shards.outranked(shard);
+          this.relay.claimChanged(shard);
+        },
         membersChanged: () => this.linkUp(),
         wanted: (shard) => shards.release(shard),
       },
@@ -334,6 +338,7 @@ export class Broker {
       const session = this.sessions.ours(lease.session);
       if (session) this.relay.hold(session, lease, session.seat(lease.attachment));
     }
+    this.relay.left(owner.shard);
   }
 
   private settleHere(owner: Owner, { session, bytes, start, end, done }: PendingSettlement): void {

@@ -1,6 +1,7 @@
 import { fromBinary, toBinary } from '@bufbuild/protobuf';
 import type { Cluster } from '../cluster/cluster.ts';
 import type { Link, LinkListener } from '../cluster/link.ts';
+import type { Epoch } from '../core/shard-state.ts';
 import type { Clock } from '../std/clock.ts';
 import type { HubError } from '../std/errors.ts';
 import { EdgeOps } from '../wire/edge-ops.ts';
@@ -55,6 +56,8 @@ export interface PendingSettlement {
 
 interface Settling extends PendingSettlement {
   readonly relayed: Relayed;
+  /** Where the answer is to come from; what was asked twice would be refused the second time. */
+  sent: Way | undefined;
 }
 
 /** An open link to an owner, and what has been said on it. */
@@ -63,8 +66,8 @@ interface Way {
   readonly ops: EdgeOps;
   /** Sessions that the owner knows. */
   readonly known: Set<Relayed>;
-  /** Shards of which the owner has been told all. */
-  readonly shards: Set<number>;
+  /** Shards of which the owner has been told all, by the epochs in which it was. */
+  readonly shards: Map<number, Epoch>;
 }
 
 /** What a {@link Relay} is made of. */
@@ -143,7 +146,8 @@ export class Relay implements LinkListener, OwnerVisitor {
     done: (error: HubError | undefined) => void,
   ): void {
     const call = (this.calls = (this.calls + 1) >>> 0);
-    const settling = { relayed: this.relayed(session), session, shard, bytes, start, end, done };
+    const relayed = this.relayed(session);
+    const settling = { relayed, session, shard, bytes, start, end, done, sent: undefined };
     this.settling.set(call, settling);
     this.send(call, settling);
   }
@@ -246,6 +250,17 @@ export class Relay implements LinkListener, OwnerVisitor {
 
   /** Another broker serves the shard now, or nobody does. */
   claimChanged(shard: number): void {
+    if (this.wayTo(shard)) return;
+    for (const settling of this.settling.values()) if (settling.shard === shard) settling.sent = undefined;
+    this.reportAnew(shard);
+  }
+
+  /** An owner of this broker serves the shard no more; what it gave out is known by {@link hold}. */
+  left(shard: number): void {
+    this.reportAnew(shard);
+  }
+
+  private reportAnew(shard: number): void {
     for (const way of this.ways.values()) way.shards.delete(shard);
     const claim = this.options.cluster.claim(shard);
     const way = claim && this.ways.get(claim.broker);
@@ -287,7 +302,7 @@ export class Relay implements LinkListener, OwnerVisitor {
   }
 
   opened(link: Link): void {
-    const way: Way = { link, ops: new EdgeOps(link.writer), known: new Set(), shards: new Set() };
+    const way: Way = { link, ops: new EdgeOps(link.writer), known: new Set(), shards: new Map() };
     this.ways.set(link.peer, way);
     const { cluster, shards } = this.options;
     for (let shard = 0; shard < shards(); shard++) {
@@ -368,7 +383,10 @@ export class Relay implements LinkListener, OwnerVisitor {
 
   refused(call: number, error: HubError): void {
     const settling = this.settling.get(call);
-    if (!settling || error.code !== 'unavailable') return this.answered(call, error);
+    // Else its next owner has been asked since.
+    if (!settling || settling.sent !== this.from) return;
+    if (error.code !== 'unavailable') return this.answered(call, error);
+    settling.sent = undefined;
     this.options.clock.after(AGAIN_MS, () => {
       if (this.settling.get(call) === settling) this.send(call, settling);
     });
@@ -413,7 +431,7 @@ export class Relay implements LinkListener, OwnerVisitor {
   /** Tells an owner everything about one of its shards. */
   private report(shard: number, way: Way): void {
     const { epoch } = this.options.cluster.claim(shard)!;
-    way.shards.add(shard);
+    way.shards.set(shard, epoch);
     for (const [relayed, counts] of this.farewells.get(shard) ?? []) {
       if (!way.known.has(relayed)) way.ops.session(relayed.ref, describe(relayed.session));
       way.ops.gone(relayed.ref, counts);
@@ -461,9 +479,11 @@ export class Relay implements LinkListener, OwnerVisitor {
     return [...held, ...(claimed.get(shard) ?? []).filter(({ order }) => !known.has(order))];
   }
 
-  private send(call: number, { relayed, shard, bytes, start, end }: Settling): void {
+  private send(call: number, settling: Settling): void {
+    const { relayed, shard, bytes, start, end } = settling;
     const way = this.wayTo(shard);
-    if (!way) return;
+    if (!way || settling.sent === way) return;
+    settling.sent = way;
     this.introduce(relayed, way);
     way.ops.settle(relayed.ref, call, bytes, start, end);
     way.link.touch();
@@ -532,7 +552,9 @@ export class Relay implements LinkListener, OwnerVisitor {
   private wayTo(shard: number): Way | undefined {
     const claim = this.options.cluster.claim(shard);
     const way = claim && this.ways.get(claim.broker);
-    return way?.shards.has(shard) === true ? way : undefined;
+    const told = way?.shards.get(shard);
+    const current = told?.revision === claim?.epoch.revision && told?.counter === claim?.epoch.counter;
+    return current ? way : undefined;
   }
 
   private *waysOf(relayed: Relayed): Generator<Way> {

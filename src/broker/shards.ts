@@ -1,6 +1,7 @@
 import type { Cluster } from '../cluster/cluster.ts';
+import { outranks } from '../core/shard-state.ts';
 import type { Clock } from '../std/clock.ts';
-import type { HubError } from '../std/errors.ts';
+import { HubError } from '../std/errors.ts';
 import type { Owner } from './owner.ts';
 
 /** Until a shard that was lost, though it is still this broker's, is taken again, in milliseconds. */
@@ -91,6 +92,14 @@ export class Shards {
     if (holding?.owner.serving !== true) return;
     holding.owner.handOver(() => this.drop(holding.owner));
     this.list();
+  }
+
+  /** If another broker serves the shard in a later epoch, the log refuses the owner here: it need not try. */
+  outranked(shard: number): void {
+    const claim = this.options.cluster.claim(shard);
+    const owner = this.owner(shard);
+    if (!owner || !claim || !outranks(claim.epoch, owner.begun)) return;
+    owner.stop(new HubError('aborted', `shard ${shard} is served by ${claim.broker} now`));
   }
 
   /** The owner has ended by itself. */
