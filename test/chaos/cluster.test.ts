@@ -9,7 +9,7 @@ import { NatsServer } from '../support/nats-server.ts';
 import { SeededRandom } from '../support/random.ts';
 import { ServeProcess } from '../support/serve.ts';
 
-/** How often something happens to a broker: make chaos MOMENTS=1000. */
+/** How often something happens to a broker: make chaos CLUSTER_MOMENTS=1000. */
 const MOMENTS = Number(process.env['CLUSTER_MOMENTS'] ?? 15);
 const SEED = Number(process.env['SEED'] ?? 7);
 const SHARED = 'type:chaos';
