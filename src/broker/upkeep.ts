@@ -1,5 +1,5 @@
 import { Kind, NONE, State } from '../core/task-table.ts';
-import type { Log } from '../log/log.ts';
+import type { Extent, Log } from '../log/log.ts';
 import type { Clock } from '../std/clock.ts';
 import type { OwnerRecordWriter } from '../wire/owner-record.ts';
 import { writeCheckpoint } from './checkpoint.ts';
@@ -155,7 +155,11 @@ export class Upkeep {
     const gained = this.owner.appliedBytes - this.checkpointedAt;
     // Between copies it would only be one more thing to be cut.
     const share = this.copyBelow > 0 ? Math.max(checkpointShare, 4) : checkpointShare;
-    const pays = urgent || copied || gained >= Math.max(checkpointBytes, known * share);
+    const pays =
+      urgent ||
+      copied ||
+      gained >= Math.max(checkpointBytes, known * share) ||
+      this.freed(extent) >= Math.max(wasteBytes, known * 4);
     if (copied || waste < worth) this.copyBelow = 0;
     // One that does not let the log be cut further would only put off the copies that do.
     if (pays && state.heldByCheckpoint && state.undropped.size <= UNDROPPED) {
@@ -177,6 +181,14 @@ export class Upkeep {
       (record) => this.copyForward(record),
       () => (this.busy = false),
     );
+  }
+
+  /** Bytes that the log could lose if there were a checkpoint now, were all records equally long. */
+  private freed({ first, last, bytes }: Extent): number {
+    const { batches, outbox, ownerSequence } = this.owner.state;
+    const oldest = batches.oldest();
+    const lives = oldest === NONE ? Infinity : batches.sequence(oldest);
+    return (bytes * (Math.min(lives, outbox.oldest(), ownerSequence) - first)) / (last - first + 1);
   }
 
   /** Writes the tasks of the oldest records again, as they are now. */

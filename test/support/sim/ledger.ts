@@ -177,6 +177,12 @@ export class Ledger implements Observer {
     return must(this.byNonce.get(nonce), 'a task that nobody has published');
   }
 
+  /** What is published without a session has got to the broker. */
+  got(nonce: string): void {
+    const story = this.story(nonce);
+    story.heardAt = Math.min(story.heardAt, this.now);
+  }
+
   /** A publisher has got the answer to the batch in which it sent this. */
   answered(nonce: string, refusal: Refusal | undefined): void {
     const story = this.story(nonce);

@@ -397,7 +397,8 @@ export class World implements Surroundings, Tap {
     this.call((answer) => {
       const writer = new ByteWriter(1024);
       const ranges = new Ranges();
-      for (const { fields } of tasks) {
+      for (const { fields, nonce } of tasks) {
+        this.ledger.got(nonce);
         const start = writer.length;
         writeTask(writer, fields);
         ranges.add(start, writer.length);

@@ -181,6 +181,27 @@ describe('the log', () => {
     expect(state.deaths.get(shard.tasks.get('dead')!)?.error).toBe('too late');
   });
 
+  test('becomes short also when nothing more comes: what held it has ended, and a checkpoint alone makes room', () => {
+    const shard = new Shard({ checkpointBytes: Infinity, wasteBytes: 1000 });
+    shard.publish({ id: 'a', payload: 'x'.repeat(5000) });
+    shard.cancel('a');
+    shard.turns(5);
+    expect(shard.first).toBeGreaterThan(2);
+  });
+
+  test('of a shard at rest is not written on: old tasks are copied once', () => {
+    const shard = new Shard({ checkpointBytes: 200, checkpointShare: 0, wasteBytes: 200 });
+    for (let number = 0; number < 20; number++) {
+      shard.publish({ id: `${number}`, payload: 'x'.repeat(500) });
+      shard.publish({ id: `gone ${number}`, payload: 'x'.repeat(500) });
+      shard.cancel(`gone ${number}`);
+    }
+    shard.turns(200);
+    const { last } = shard.log.extent(0);
+    shard.turns(50);
+    expect([shard.log.extent(0).last, shard.tasks.size]).toEqual([last, 20]);
+  });
+
   test('that was cut does not forget ids: what comes again is still no new task', () => {
     const shard = new Shard(EAGER);
     shard.publish({ id: 'a' });
