@@ -34,15 +34,24 @@ export class Crew {
     this.mailboxes = [`${name}-1`, `${name}-2`, shared];
   }
 
-  /** @param shared a mailbox that several crews work on. */
+  /**
+   * @param shared a mailbox that several crews work on.
+   * @param token what the broker asks for, if anything.
+   */
   static async start(
     name: string,
     address: string,
     shared: string,
     ledger: Ledger,
     random: SeededRandom,
+    token?: string,
   ): Promise<Crew> {
-    const hub = await connect({ address, agent: name, publishTimeoutMs: 600_000 });
+    const hub = await connect({
+      address,
+      agent: name,
+      publishTimeoutMs: 600_000,
+      ...(token === undefined ? {} : { token }),
+    });
     const crew = new Crew(name, hub, shared, ledger, random);
     await crew.attach();
     crew.publisher = crew.publish();
