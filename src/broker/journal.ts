@@ -49,6 +49,8 @@ export interface JournalOptions {
 interface Batch {
   readonly record: OwnerRecordWriter;
   readonly waiters: Waiter[];
+  /** Who is told if another owner keeps it from being written. */
+  readonly losers: Waiter[];
 }
 
 /**
@@ -58,7 +60,7 @@ interface Batch {
  */
 export class Journal {
   private readonly options: JournalOptions;
-  private batch: Batch = { record: new OwnerRecordWriter(), waiters: [] };
+  private batch: Batch = { record: new OwnerRecordWriter(), waiters: [], losers: [] };
   /** Full records that wait for the one in flight. */
   private readonly sealed: Batch[] = [];
   private readonly spare: OwnerRecordWriter[] = [];
@@ -70,6 +72,8 @@ export class Journal {
   private last = 0;
   private appended = 0;
   private inFlight = false;
+  /** Who is told if the record in flight is refused. */
+  private losing: readonly Waiter[] = [];
   private closed = false;
   private urgent = false;
   private sentAt = 0;
@@ -123,9 +127,13 @@ export class Journal {
     this.fannedOut += copies;
   }
 
-  /** Calls the waiter when everything written so far is as durable as the log. */
-  after(waiter: Waiter): void {
+  /**
+   * Calls the waiter when everything written so far is as durable as the log; or `lost` when another owner has
+   * kept that from happening.
+   */
+  after(waiter: Waiter, lost?: Waiter): void {
     this.batch.waiters.push(waiter);
+    if (lost) this.batch.losers.push(lost);
     this.touch();
   }
 
@@ -173,6 +181,13 @@ export class Journal {
     else this.touch();
   }
 
+  /** Another owner goes on: tells those who wanted to know that what they have waited for is not written. */
+  lose(): void {
+    this.close();
+    for (const lost of [this.losing, ...this.sealed.map(({ losers }) => losers), this.batch.losers].flat())
+      lost();
+  }
+
   /** Nothing is written any more, and nobody is told. */
   close(): void {
     this.closed = true;
@@ -183,7 +198,7 @@ export class Journal {
     this.fannedOut = 0;
     if (this.batch.record.empty && this.batch.waiters.length === 0) return;
     this.sealed.push(this.batch);
-    this.batch = { record: this.spare.pop() ?? new OwnerRecordWriter(), waiters: [] };
+    this.batch = { record: this.spare.pop() ?? new OwnerRecordWriter(), waiters: [], losers: [] };
   }
 
   private flush(): void {
@@ -210,8 +225,10 @@ export class Journal {
       this.keep(batch.record);
     }
     const waiters = [...prologues.map(({ done }) => done), ...(batch?.waiters ?? [])];
+    this.losing = batch?.losers ?? [];
     if (head.empty) {
       this.keep(head);
+      this.losing = [];
       for (const waiter of waiters) waiter();
       this.touchAgain();
       return;
@@ -285,6 +302,7 @@ export class Journal {
       this.appended++;
       this.last = sequence;
       this.inFlight = false;
+      this.losing = [];
       for (const waiter of waiters) waiter();
       // At once: a log that commits in groups takes this along with what has waited for the last group. What
       // must find the state as the log has it waits until this record has been applied.

@@ -263,7 +263,9 @@ export class Owner implements Applied {
     this.forwarder.close();
     this.mover.close();
     this.alarms.close();
-    if (error) this.options.lost(error);
+    if (!error) return;
+    this.options.lost(error);
+    this.journal.lose();
   }
 
   private serve(): void {
@@ -504,9 +506,12 @@ export class Owner implements Applied {
     this.now = now;
   }
 
-  /** The settlements have been taken; calls `durable` when they are as durable as the log. */
-  settled(durable: Waiter): void {
-    this.journal.after(durable);
+  /**
+   * The settlements have been taken; calls `durable` when they are as durable as the log, or `lost` when another
+   * owner is to take them, because this one was replaced before they were.
+   */
+  settled(durable: Waiter, lost?: Waiter): void {
+    this.journal.after(durable, lost);
     this.dispatchAll();
   }
 

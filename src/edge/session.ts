@@ -396,24 +396,42 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       this.schedule();
     });
     const now = this.options.clock.now();
-    const taken = new Map<Owner, number>();
+    const taken = new Map<Owner, number[]>();
     for (let index = 0; index < settlements.count; index++) {
       try {
         const start = settlements.start(index);
         const end = settlements.end(index);
         const owner = this.settleOne(bytes, start, end, now);
-        if (owner) taken.set(owner, (taken.get(owner) ?? 0) + 1);
-        else {
-          this.broker.relay.settle(this, this.lease.shard, bytes, start, end, (error) => {
-            if (error) ticket.refuse(index, error);
-            else ticket.done(1);
-          });
-        }
+        if (!owner) this.relaySettlement(this.lease.shard, bytes, start, end, index, ticket);
+        else if (taken.has(owner)) taken.get(owner)!.push(index, start, end);
+        else taken.set(owner, [index, start, end]);
       } catch (error) {
         ticket.refuse(index, toHubError(error));
       }
     }
-    for (const [owner, count] of taken) owner.settled(() => ticket.done(count));
+    for (const [owner, parts] of taken) {
+      owner.settled(
+        () => ticket.done(parts.length / 3),
+        () => {
+          for (let at = 0; at < parts.length; at += 3)
+            this.relaySettlement(owner.shard, bytes, parts[at + 1]!, parts[at + 2]!, parts[at]!, ticket);
+        },
+      );
+    }
+  }
+
+  private relaySettlement(
+    shard: number,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    index: number,
+    ticket: Ticket,
+  ): void {
+    this.broker.relay.settle(this, shard, bytes, start, end, (error) => {
+      if (error) ticket.refuse(index, error);
+      else ticket.done(1);
+    });
   }
 
   extend(extend: Extend): void {
