@@ -82,7 +82,7 @@ export class Shards {
       const mine = cluster.assigned(shard)?.broker === cluster.self;
       const holding = this.holdings[shard];
       if (mine && !holding) this.take(shard);
-      else if (!mine && holding?.request) this.abandon(shard, holding);
+      else if (!mine && holding && !holding.served) this.abandon(shard, holding);
     }
   }
 
