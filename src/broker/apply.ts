@@ -239,7 +239,6 @@ export class Applier implements TasksVisitor, OwnerOperations {
     if (outranks(state.epoch, head.epoch)) return;
     const begins = outranks(head.epoch, state.epoch);
     state.epoch = head.epoch;
-    state.clock = Math.max(state.clock, head.now);
     if (begins) this.applied.epochBegan();
     this.tag = head.tag;
     this.now = head.now;

@@ -106,8 +106,6 @@ export class ShardState {
   epoch: Epoch = { revision: 0, counter: 0 };
   /** Of all its tasks: entries with their envelopes and payloads. */
   bytes = 0;
-  /** The latest time an owner wrote, in Unix milliseconds. */
-  clock = 0;
 
   private leaseHead = new Uint32Array(0);
   private leaseCount = new Uint32Array(0);

@@ -64,7 +64,7 @@ export function snapshot(state: ShardState): string[] {
   lines.push(
     `oldest ${oldest === NONE ? '-' : batches.sequence(oldest)} cut ${state.cut()} bytes ${state.bytes}`,
   );
-  lines.push(`clock ${state.clock} epoch ${state.epoch.revision}.${state.epoch.counter}`);
+  lines.push(`epoch ${state.epoch.revision}.${state.epoch.counter}`);
   lines.push(`sequence ${state.sequence} owner ${state.ownerSequence} checkpoint ${state.checkpointCut}`);
   return lines.sort();
 }
