@@ -13,6 +13,8 @@ export class SimBus {
   delayMs: () => number;
   /** The probability that a message is lost. */
   loss = 0;
+  /** Sees every message when it is sent. */
+  sent: (from: string, subject: string, bytes: Buffer) => void = () => {};
   readonly #random: SeededRandom;
   readonly #ends = new Map<string, SimBusEnd>();
   /** Ways that nothing goes, as `from>to`. */
@@ -28,6 +30,12 @@ export class SimBus {
     const end = new SimBusEnd(this, broker, clock);
     this.#ends.set(broker, end);
     return end;
+  }
+
+  /** That process is gone. */
+  leave(broker: string): void {
+    this.#ends.get(broker)?.connect(false);
+    this.#ends.delete(broker);
   }
 
   /** From now on nothing goes from the one to the other; and not back, unless it is said otherwise. */
@@ -48,6 +56,7 @@ export class SimBus {
 
   /** @internal For ends only. */
   send(from: SimBusEnd, message: Message): void {
+    this.sent(from.broker, message.subject, message.bytes);
     for (const to of this.#ends.values()) {
       if (!this.#random.chance(this.loss)) to.coming(from.broker, message, this.delayMs());
     }

@@ -9,13 +9,13 @@ import type {
   Welcome,
 } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
 import { leaseHashOf } from '../../../src/wire/lease.ts';
-import type { TaskFields } from '../../../src/wire/task.ts';
 import type { SeededRandom } from '../random.ts';
 import type { ClientEnd, SimConnection } from './connection.ts';
 import type { Delivered, Event, Saying, Settling } from './frames.ts';
 import { leaseBytes, leaseName, leaseText } from './frames.ts';
 import type { Ledger, Story } from './ledger.ts';
 import { Broken } from './ledger.ts';
+import type { Composed } from './traffic.ts';
 
 /** A mailbox that a client serves. */
 export interface Subscription {
@@ -47,13 +47,15 @@ export interface Surroundings {
   readonly ledger: Ledger;
   /** Nobody makes trouble any more. */
   readonly calm: boolean;
+  /** What clients say is known to owners at once. */
+  readonly immediate: boolean;
   dial(client: SimClient): SimConnection | undefined;
   /** A new task, or one that was published before. */
-  compose(): { readonly fields: TaskFields; readonly nonce: string };
+  compose(): Composed;
   /** A task that is worth asking about. */
   pick(): Story | undefined;
   /** Publishes by a unary call. */
-  publish(tasks: readonly { readonly fields: TaskFields; readonly nonce: string }[]): void;
+  publish(tasks: readonly Composed[]): void;
   /** Looks a task up by a unary call. */
   look(story: Story): void;
 }
@@ -84,6 +86,8 @@ const MISSED = 3;
 export class SimClient implements ClientEnd {
   readonly name: string;
   readonly held = new Map<string, Job>();
+  /** Where it was told to go; '': anywhere. */
+  address = '';
   private readonly temper: Temper;
   private readonly world: Surroundings;
   private readonly attachments = new Map<number, Held>();
@@ -187,6 +191,7 @@ export class SimClient implements ClientEnd {
     const { clock, random } = this.world;
     this.hangUp(false);
     this.connection = this.world.dial(this);
+    this.address = '';
     this.dialTimer = clock.after(REDIAL_MS * (1 + random.float() * 3), () => {
       if (!this.welcomed) this.dial();
     });
@@ -295,6 +300,7 @@ export class SimClient implements ClientEnd {
       frame.heartbeat &&
       --this.unanswered === 0 &&
       this.unchanged &&
+      this.world.immediate &&
       frame.heartbeat.hash !== this.hash()
     ) {
       const names = [...this.held.keys()].map(leaseName).join(' ');
@@ -317,9 +323,11 @@ export class SimClient implements ClientEnd {
     this.beat();
   }
 
-  private goAway({ draining }: GoAway): void {
+  private goAway({ draining, address }: GoAway): void {
+    this.address = address;
     // It goes on with what it has; the broker closes the connection when it stops.
     if (!draining) this.closed();
+    else if (address !== '' && this.world.random.chance(0.7)) this.closed();
   }
 
   private beat(): void {

@@ -32,6 +32,10 @@ export interface ConnectionOptions {
   /** How long it takes until the first frame of the client gets through. */
   readonly stallMs: number;
   readonly observer: Observer;
+  /** The broker that it goes to. */
+  readonly broker: string;
+  /** The time of the broker's process. */
+  readonly life: Clock & { readonly paused: boolean };
 }
 
 /**
@@ -43,6 +47,8 @@ export class SimConnection {
   session = '';
   /** The client that has opened it. */
   readonly client: string;
+  /** The broker at its other end. */
+  readonly broker: string;
   /** Nothing arrives any more. */
   private broken = false;
   private readonly options: ConnectionOptions;
@@ -62,6 +68,7 @@ export class SimConnection {
     this.client = client;
     this.clientEnd = end;
     this.options = options;
+    this.broker = options.broker;
     this.upAt = options.clock.now() + options.stallMs;
   }
 
@@ -111,7 +118,9 @@ export class SimConnection {
       if (!this.clientKnows) this.clientEnd.receive(events);
       if (!this.full || this.downBytes > WINDOW_BYTES / 2) return;
       this.full = false;
-      if (!this.brokerKnows) this.brokerEnd?.drained();
+      this.tellBroker(() => {
+        if (!this.brokerKnows) this.brokerEnd?.drained();
+      });
     });
     this.full ||= this.downBytes > WINDOW_BYTES;
     return !this.full;
@@ -123,7 +132,7 @@ export class SimConnection {
     this.options.observer.ended(this);
     this.downward(() => this.clientLearns());
     if (error) this.brokerEnd?.gone();
-    else this.options.clock.soon(() => this.brokerEnd?.gone());
+    else this.options.life.soon(() => this.brokerEnd?.gone());
   }
 
   // ── What happens to it ───────────────────────────────────────────────────────────────────────
@@ -132,9 +141,9 @@ export class SimConnection {
   break(clientAfterMs: number, brokerAfterMs: number | undefined): void {
     if (this.broken) return;
     this.broken = true;
-    const { clock } = this.options;
+    const { clock, life } = this.options;
     clock.after(clientAfterMs, () => this.clientLearns());
-    if (brokerAfterMs !== undefined) clock.after(brokerAfterMs, () => this.brokerLearns());
+    if (brokerAfterMs !== undefined) life.after(brokerAfterMs, () => this.brokerLearns());
   }
 
   /** The broker has died. */
@@ -169,21 +178,28 @@ export class SimConnection {
     this.clientEnd.closed();
   }
 
+  /** A process that sleeps takes nothing before it wakes. */
+  private tellBroker(run: () => void): void {
+    const { life } = this.options;
+    if (life.paused) life.soon(run);
+    else run();
+  }
+
   private upward(run: () => void): void {
-    this.upAt = this.later(this.up, this.upAt, run);
+    this.upAt = this.later(this.options.life, this.up, this.upAt, run);
   }
 
   private downward(run: () => void): void {
-    this.downAt = this.later(this.down, this.downAt, run);
+    this.downAt = this.later(this.options.clock, this.down, this.downAt, run);
   }
 
   /** Has it arrive behind all that is on its way in that direction, and answers when. */
-  private later(queue: (() => void)[], last: number, run: () => void): number {
+  private later(receiver: Clock, queue: (() => void)[], last: number, run: () => void): number {
     const { clock, random, latencyMs } = this.options;
     const now = clock.now();
     const at = Math.max(last, now + (random.chance(0.3) ? 0 : random.float() * latencyMs));
     queue.push(run);
-    clock.after(at - now, () => {
+    receiver.after(at - now, () => {
       const next = queue.shift();
       if (!this.broken) next?.();
     });

@@ -6,6 +6,7 @@ import type { Refusal, ServerFrame, Welcome } from '../../../src/wire/gen/agenth
 import type { Result } from '../../../src/wire/gen/agenthub/v1/task_pb.ts';
 import type { TaskFields } from '../../../src/wire/task.ts';
 import type { Observer, SimConnection } from './connection.ts';
+import type { Decision } from './decisions.ts';
 import type { ClientFrame, Delivered, Event, Saying, Settling } from './frames.ts';
 import { leaseName, leaseText } from './frames.ts';
 
@@ -14,7 +15,22 @@ export class Broken extends Error {
   override readonly name = 'Broken';
 }
 
+/** What the ledger of a cluster is told of what lies between clients and owners; by default nothing does. */
+export interface Between {
+  /** The former owner of the shard has decided that; by now there is another one. */
+  isVoid(decision: Decision): boolean;
+  /** Whether a holder that is connected to that broker may be taken for lost, in spite of being well, since then. */
+  mayDoubt(edge: string, shard: number, since: number): boolean;
+  /** How late a client's words may reach an owner, and the owner's the client, in milliseconds. */
+  readonly lagMs: number;
+  /** How much the clocks of brokers differ at most, in milliseconds. */
+  readonly skewMs: number;
+}
+
+const NOTHING_BETWEEN: Between = { isVoid: () => false, mayDoubt: () => false, lagMs: 0, skewMs: 0 };
+
 export interface LedgerOptions {
+  readonly between?: Between;
   readonly clock: Clock;
   readonly maxAttempts: number;
   readonly backoffInitialMs: number;
@@ -112,6 +128,8 @@ interface Attached {
 
 /** A session as the broker has heard it. */
 interface Known {
+  /** Where it was connected last. */
+  broker: string;
   readonly attachments: Map<number, Attached>;
   /** By attachment, also those that are gone. */
   readonly mailboxes: Map<number, string>;
@@ -157,9 +175,13 @@ export class Ledger implements Observer {
   /** What went wrong first, also if somebody has caught it. */
   broken: Error | undefined;
   readonly counts = new Map<string, number>();
+  private readonly between: Between;
+  /** Leases that nobody was to give. */
+  private readonly voids = new Set<string>();
 
   constructor(options: LedgerOptions) {
     this.options = options;
+    this.between = options.between ?? NOTHING_BETWEEN;
   }
 
   // ── What publishers mean ─────────────────────────────────────────────────────────────────────
@@ -282,7 +304,7 @@ export class Ledger implements Observer {
         for (const nonce of saying.nonces) {
           const story = this.story(nonce);
           story.heardAt = Math.min(story.heardAt, this.now);
-          story.open.add(`${session} ${saying.batch}`);
+          story.open.add(`${known.broker} ${session} ${saying.batch}`);
         }
         return;
       case 'settle':
@@ -293,7 +315,7 @@ export class Ledger implements Observer {
       case 'cancel': {
         const story = must(this.stories.get(keyOf(saying.to, saying.id)), 'cancelled tasks are known');
         story.cancelAsked = true;
-        known.cancels.set(saying.call, { story, acked: story.acked });
+        known.cancels.set(saying.call, { story, acked: this.now - story.ackedAt >= this.between.lagMs });
         return;
       }
       case 'inFlight': {
@@ -347,7 +369,7 @@ export class Ledger implements Observer {
         if (!nonces) throw new Broken(`an ack for batch ${batch}, which was not published`);
         nonces.forEach((nonce, index) => {
           const story = this.story(nonce);
-          story.open.delete(`${connection.session} ${batch}`);
+          story.open.delete(`${connection.broker} ${connection.session} ${batch}`);
           if (!refused.some((refusal) => refusal.index === index)) this.accepted(story);
           // The broker can't know what becomes of the others.
           else if (story.open.size > 0) story.tries++;
@@ -418,11 +440,19 @@ export class Ledger implements Observer {
         listAskedAt: 0,
         incarnation: 0,
         connection,
+        broker: connection.broker,
       };
       this.sessions.set(welcome.sessionId, known);
     }
-    if (hello.incarnation <= known.incarnation)
+    if (hello.incarnation <= known.incarnation) {
+      // Another broker may not have heard of it yet.
+      if (connection.broker !== known.broker) return;
       throw new Broken('an incarnation that was replaced is accepted');
+    }
+    if (connection.broker !== known.broker) {
+      known.broker = connection.broker;
+      this.unseat(welcome.sessionId, known);
+    }
     known.incarnation = hello.incarnation;
     known.connection = connection;
     const listed = new Set(hello.inFlight);
@@ -436,33 +466,43 @@ export class Ledger implements Observer {
     for (const saying of says) this.take(welcome.sessionId, known, saying);
   }
 
+  /** A broker that has not seen the session before, or has died, knows nothing of its attachments. */
+  private unseat(session: string, { attachments }: Known): void {
+    attachments.clear();
+    for (const holding of this.holdings.values()) if (holding.session === session) holding.attachment = 0;
+  }
+
   private delivered(connection: SimConnection, delivered: Delivered): void {
     this.count(delivered.result ? 'results' : 'tasks');
     const known = this.known(connection);
     const attachment = known.attachments.get(delivered.attachment);
     const mailbox = must(known.mailboxes.get(delivered.attachment), 'deliveries name an attachment');
     const { task, result, lease, name } = delivered;
+    this.issued.add(lease);
     if (lease === '') {
       if (attachment && !attachment.listener) throw new Broken('a worker got a copy without a lease');
       if (task) this.storyOf(task, mailbox).copied = true;
       if (result) this.resultSeen(result, `copy ${result.finishedAtMs}`).received = true;
       return;
     }
-    if (this.done.has(name)) throw new Broken(`${name} was done, and is delivered again`);
-    if (task) this.taskDelivered(this.storyOf(task, mailbox), mailbox, connection.session, delivered);
+    if (task) {
+      const { to, id } = this.storyOf(task, mailbox).fields;
+      if (mailbox !== to) throw new Broken(`${to} ${id} (${name}) is delivered to ${mailbox}`);
+    }
     if (result) {
       if (mailbox !== `reply:${result.requester}`) throw new Broken('a result for somebody else');
       this.named.set(name, this.storyOfResult(result));
       this.resultSeen(result, name).received = true;
     }
+    // It has gone on elsewhere, or the lease was given by one who was not the owner any more.
+    if (known.connection !== connection || this.voids.has(lease)) return;
     const holding = this.holdings.get(name);
     // What it has listed in this moment the broker may have found to be void.
-    if (holding?.connection?.open && !holding.connection.congested && holding.listedAt !== this.now) {
+    if (holding && this.isSure(holding) && !this.mayDoubt(holding, delivered.shard)) {
       throw new Broken(
         `${name} is given to ${connection.session} while ${holding.session} is well and holds it`,
       );
     }
-    this.issued.add(lease);
     this.holdings.set(name, {
       lease,
       session: connection.session,
@@ -476,17 +516,37 @@ export class Ledger implements Observer {
     this.crediting.add(delivered.attachment);
   }
 
-  private taskDelivered(
-    story: Story,
-    mailbox: string,
-    session: string,
-    { name, attempt, order, delivery }: Delivered,
-  ): void {
+  /** Whether the broker has no reason to doubt that holder, nor is on its way of telling it something. */
+  private isSure({ connection, listedAt }: Holding): boolean {
+    return connection?.open === true && !connection.congested && this.now - listedAt > this.between.lagMs;
+  }
+
+  private mayDoubt({ connection, since }: Holding, shard: number): boolean {
+    return this.between.mayDoubt(connection!.broker, shard, since);
+  }
+
+  /** An owner has decided who is to get a task next. */
+  gave(decision: Decision): void {
+    this.guard(() => {
+      const { name, task, mailbox } = decision;
+      this.issued.add(decision.lease);
+      if (this.between.isVoid(decision)) {
+        this.voids.add(decision.lease);
+        this.count('void');
+        if (this.done.has(name)) this.count('void, and done');
+        if (task) this.storyOf(task, mailbox).deliveries++;
+        return;
+      }
+      if (this.done.has(name)) throw new Broken(`${name} was done, and is delivered again`);
+      if (task) this.taskGiven(this.storyOf(task, mailbox), decision);
+    });
+  }
+
+  private taskGiven(story: Story, { name, attempt, order, delivery, mailbox, session }: Decision): void {
     const { now } = this;
     const { maxAttempts, clock } = this.options;
     const { fields } = story;
     const what = `${fields.to} ${fields.id} (${name})`;
-    if (!story.copy && mailbox !== fields.to) throw new Broken(`${what} is delivered to ${mailbox}`);
     const first = story.name === '';
     if (!first && story.name !== name)
       throw new Broken(`${what} was accepted twice: it was ${story.name} before`);
@@ -495,11 +555,13 @@ export class Ledger implements Observer {
     if (story.refused) throw new Broken(`${what} was refused, and is delivered`);
     if (story.cancelled) throw new Broken(`${what} was cancelled, and is delivered`);
     const revived = story.revivals > 0;
-    if (fields.deadlineMs > 0 && fields.deadlineMs <= clock.now() && !revived) {
+    const { skewMs } = this.between;
+    if (fields.deadlineMs > 0 && fields.deadlineMs + skewMs <= clock.now() && !revived) {
       throw new Broken(`${what} is delivered ${clock.now() - fields.deadlineMs} ms after its deadline`);
     }
-    if (fields.notBeforeMs > now && !revived) throw new Broken(`${what} is delivered before its time`);
-    if (story.notBefore > now + 1)
+    if (fields.notBeforeMs > now + skewMs && !revived)
+      throw new Broken(`${what} is delivered before its time`);
+    if (story.notBefore > now + 1 + skewMs)
       throw new Broken(`${what} is delivered ${story.notBefore - now} ms before its back-off is over`);
     const most = story.copy ? 1 : fields.maxAttempts || maxAttempts;
     if (attempt > most) throw new Broken(`${what} is delivered as attempt ${attempt} of ${most}`);
@@ -541,7 +603,9 @@ export class Ledger implements Observer {
 
   private checkCredit(session: string, attachment: number, attached: Attached): void {
     const window =
-      attached.changedAt === this.now ? Math.max(attached.window, attached.former) : attached.window;
+      this.now - attached.changedAt <= this.between.lagMs
+        ? Math.max(attached.window, attached.former)
+        : attached.window;
     if (window === 0) return;
     let held = 0;
     for (const holding of this.holdings.values()) {
@@ -559,11 +623,12 @@ export class Ledger implements Observer {
     const holding = this.holdings.get(name);
     const story = this.named.get(name);
     if (!this.issued.has(lease)) throw new Broken(`an abort of a lease that nobody was given (${name})`);
-    if (holding?.session !== connection.session) return;
+    if (holding?.session !== connection.session || this.known(connection).connection !== connection) return;
     this.holdings.delete(name);
     const reason =
       !holding.connection?.open ||
-      holding.listedAt === this.now ||
+      this.now - holding.listedAt <= this.between.lagMs ||
+      this.mayDoubt(holding, shardOfLease(lease)) ||
       story?.name !== name ||
       story.cancelAsked ||
       story.fields.maxRunMs > 0 ||
@@ -601,7 +666,7 @@ export class Ledger implements Observer {
       if (story.completed) throw new Broken(`${what} was completed, and then cancelled`);
       story.cancelled = true;
       const holding = this.holdings.get(name);
-      if (holding?.connection?.open && !holding.connection.congested) {
+      if (holding && this.isSure(holding) && this.between.lagMs === 0) {
         throw new Broken(`${what} was cancelled, and ${holding.session}, which works on it, was not told`);
       }
     } else if (outcome === CancelOutcome.TOO_LATE) {
@@ -629,7 +694,7 @@ export class Ledger implements Observer {
     return (
       shortRetention ||
       rejected ||
-      (fields.deadlineMs > 0 && fields.deadlineMs <= this.now) ||
+      (fields.deadlineMs > 0 && fields.deadlineMs - this.between.skewMs <= this.now) ||
       deliveries >= (copy ? 1 : fields.maxAttempts || maxAttempts)
     );
   }
@@ -734,9 +799,11 @@ export class Ledger implements Observer {
       return;
     }
     if (fields.requester === '' || this.options.shortRetention || story.purgeAsked) return;
-    // How a task ended may be forgotten.
+    // How a task ended may be forgotten, and so may what was copied to a listener that went.
     const copied =
-      state === TaskState.DELIVERED || (state === TaskState.FINISHED && this.listened.has(fields.to));
+      this.listened.has(`reply:${fields.requester}`) ||
+      state === TaskState.DELIVERED ||
+      (state === TaskState.FINISHED && this.listened.has(fields.to));
     if (!copied && results.size === 0)
       throw new Broken(`${what} is ${nameOf(state)}, and its requester was not told`);
   }
@@ -768,6 +835,28 @@ export class Ledger implements Observer {
     // What it had delivered and not written was first, and nobody knows.
     this.firsts.clear();
     for (const { open } of this.stories.values()) open.clear();
+  }
+
+  /** A broker of a cluster has died, or has stopped; others may still get what it has sent. */
+  left(broker: string): void {
+    for (const [session, known] of this.sessions) if (known.broker === broker) this.unseat(session, known);
+    for (const story of this.stories.values()) {
+      for (const open of story.open) {
+        if (!open.startsWith(`${broker} `)) continue;
+        story.open.delete(open);
+        story.tries++;
+      }
+    }
+  }
+
+  /** Another broker owns a shard, and does not know all that the former one has given away. */
+  forgot(): void {
+    this.firsts.clear();
+  }
+
+  /** Whom broadcasts reach is open: nobody can say who was attached. */
+  unsettled(): void {
+    for (const story of this.stories.values()) story.reaches = [];
   }
 
   /** Somebody puts a dead letter back into its mailbox. */
@@ -817,6 +906,10 @@ export class Ledger implements Observer {
   private count(what: string): void {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
+}
+
+function shardOfLease(lease: string): number {
+  return Number(leaseName(lease).split('/', 1)[0]);
 }
 
 function nameOf(state: TaskState): string {

@@ -5,6 +5,14 @@ const NEVER: Timer = { cancel() {} };
 /** The time of one process, which dies: from then on nothing that it had planned happens. */
 export class Life implements Clock {
   over = false;
+  /** By how much its wall clock is wrong, in milliseconds. */
+  skewMs = 0;
+  /** The same, with a clock that is never wrong. */
+  readonly steady: Clock = {
+    now: () => this.clock.now(),
+    after: (ms, run) => this.after(ms, run),
+    soon: (run) => this.soon(run),
+  };
   private readonly clock: Clock;
   /** What was due while the process slept. */
   private held: (() => void)[] | undefined;
@@ -14,7 +22,7 @@ export class Life implements Clock {
   }
 
   now(): number {
-    return this.clock.now();
+    return this.clock.now() + this.skewMs;
   }
 
   after(ms: number, run: () => void): Timer {
@@ -40,6 +48,10 @@ export class Life implements Clock {
   /** The process dies. */
   end(): void {
     this.over = true;
+  }
+
+  get paused(): boolean {
+    return this.held !== undefined;
   }
 
   /** The process does nothing until {@link resume}, as one that is stopped by a signal, or swapped out. */

@@ -95,9 +95,11 @@ export class Shadows {
     }
   }
 
-  /** Whoever reads the log from `first` on comes to the same state. */
-  checkReplay(shard: number, first: number): void {
-    const { state, records } = this.shadows[shard]!;
+  /** Whoever reads the log from `first` on comes to the same state: that of a broker, or the last one. */
+  checkReplay(shard: number, first: number, live?: ShardState): void {
+    const { records, state: last } = this.shadows[shard]!;
+    const state = live ?? last;
+    if (first > state.sequence + 1) return;
     const replayed = new ShardState(this.shards, this.knownIds);
     const applier = new Applier(replayed, this.texts, KEY);
     for (let sequence = first; sequence <= state.sequence; sequence++) {

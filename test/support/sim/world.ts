@@ -13,14 +13,14 @@ import { ByteWriter } from '../../../src/wire/bytes.ts';
 import { Ranges } from '../../../src/wire/client-frame.ts';
 import type { TaskState } from '../../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { refusalOf } from '../../../src/wire/status.ts';
-import type { TaskFields } from '../../../src/wire/task.ts';
 import { writeTask } from '../../../src/wire/task.ts';
 import { VirtualClock } from '../clock.ts';
 import { SeededRandom } from '../random.ts';
 import { SimStorage } from '../sim-storage.ts';
-import type { Subscription, Surroundings, Temper } from './client.ts';
+import type { Surroundings } from './client.ts';
 import { SimClient } from './client.ts';
 import { SimConnection } from './connection.ts';
+import { watchDecisions } from './decisions.ts';
 import type { Story } from './ledger.ts';
 import { Broken, Ledger } from './ledger.ts';
 import type { Life } from './life.ts';
@@ -30,14 +30,8 @@ import type { ProcessOptions } from './process.ts';
 import { Process } from './process.ts';
 import type { Tap } from './shadows.ts';
 import { Shadows } from './shadows.ts';
-
-const AGENTS = ['ann', 'bob', 'cid', 'dee'];
-/** Its workers take some types only, so its tasks overtake each other. */
-const PICKY = 'dee';
-const TYPES = ['ocr', 'sum'];
-const REQUESTERS = ['eve', 'fay'];
-const REPLIES = REQUESTERS.map((agent) => `reply:${agent}`);
-const MAILBOXES = [...AGENTS, ...TYPES.map((type) => `type:${type}`)];
+import type { Composed } from './traffic.ts';
+import { MAILBOXES, REPLIES, Traffic } from './traffic.ts';
 
 const MAX_ATTEMPTS = 3;
 const BACKOFF = { backoffInitialMs: 10, backoffMaxMs: 60 };
@@ -59,6 +53,7 @@ export class World implements Surroundings, Tap {
   readonly ledger: Ledger;
   readonly plan: Plan;
   calm = false;
+  readonly immediate = true;
   private readonly options: WorldOptions;
   private readonly disk: SimStorage;
   private readonly memory: MemoryLog | undefined;
@@ -66,7 +61,7 @@ export class World implements Surroundings, Tap {
   private readonly clients: SimClient[] = [];
   private connections: SimConnection[] = [];
   private process: Process | undefined;
-  private tasks = 0;
+  private readonly traffic: Traffic;
   private records = 0;
   private failure: Error | undefined;
 
@@ -91,11 +86,11 @@ export class World implements Surroundings, Tap {
       durability: DURABILITY.indexOf(this.durability) + 1,
       trace: (line) => this.trace(line),
     });
-    this.ledger.unordered.add(PICKY);
+    this.traffic = new Traffic({ clock, random, ledger: this.ledger, pace: 1 });
     this.trace(() => JSON.stringify(plan));
     this.boot();
     for (let index = 0; index < plan.clients; index++) {
-      this.clients.push(new SimClient(`client ${index}`, this.temper(), this));
+      this.clients.push(new SimClient(`client ${index}`, this.traffic.temper(), this));
     }
   }
 
@@ -106,6 +101,7 @@ export class World implements Surroundings, Tap {
 
   /** Everything, from the first publish to the last check. Throws what is broken. */
   run(): void {
+    watchDecisions((decision) => this.ledger.gave(decision));
     this.trouble();
     this.heal();
     this.reckon();
@@ -347,53 +343,26 @@ export class World implements Surroundings, Tap {
     const { clock, random, plan, ledger } = this;
     const latencyMs = random.chance(0.05) ? plan.latencyMs * 10 : plan.latencyMs;
     const stallMs = random.chance(0.05) ? random.float() * 200 : 0;
-    const end = { clock, random, latencyMs, stallMs, observer: ledger };
+    const { process } = this;
+    if (!process) return undefined;
+    const { life } = process;
+    const end = { clock, random, latencyMs, stallMs, observer: ledger, broker: 'sim', life };
     const connection = new SimConnection(client.name, client, end);
-    if (!this.process?.accept(connection)) return undefined;
+    if (!process.accept(connection)) return undefined;
     this.connections = this.connections.filter((one) => one.open);
     this.connections.push(connection);
     return connection;
   }
 
-  compose(): { fields: TaskFields; nonce: string } {
-    const { random } = this;
-    const nonce = `n${++this.tasks}`;
-    const now = this.clock.now();
-    const padding = random.chance(0.1) ? random.below(2000) : random.below(60);
-    const payload = `${nonce} ${'.'.repeat(padding)}`;
-    const known = random.chance(0.1) ? this.pick() : undefined;
-    if (known && !known.copy) return { fields: { ...known.fields, payload }, nonce };
-    const everybody = random.chance(0.04);
-    const named = everybody || random.chance(0.95);
-    const fields: TaskFields = {
-      id: named ? `t${this.tasks}` : '',
-      to: everybody ? '*' : this.one(MAILBOXES),
-      type: random.chance(0.2) ? '' : this.one(TYPES),
-      requester: named && random.chance(0.6) ? this.one(REQUESTERS) : '',
-      priority: random.chance(0.7) ? 0 : 1 + random.below(5),
-      deadlineMs: random.chance(0.1) ? Math.ceil(now + random.below(300)) : 0,
-      notBeforeMs: random.chance(0.08) ? Math.ceil(now + random.below(150)) : 0,
-      maxAttempts: random.chance(0.3) ? 1 + random.below(3) : 0,
-      backoffMs: random.chance(0.3) ? 1 + random.below(40) : 0,
-      maxRunMs: random.chance(0.1) ? 5 + random.below(60) : 0,
-      contentType: '',
-      headers: undefined,
-      contextId: '',
-      payload,
-    };
-    return { fields, nonce };
+  compose(): Composed {
+    return this.traffic.compose();
   }
 
   pick(): Story | undefined {
-    const { stories } = this.ledger;
-    let skip = this.random.below(Math.min(stories.size, 40));
-    for (const story of [...stories.values()].slice(-40)) {
-      if (skip-- === 0) return story.id === '' ? undefined : story;
-    }
-    return undefined;
+    return this.traffic.pick();
   }
 
-  publish(tasks: readonly { readonly fields: TaskFields; readonly nonce: string }[]): void {
+  publish(tasks: readonly Composed[]): void {
     this.call((answer) => {
       const writer = new ByteWriter(1024);
       const ranges = new Ranges();
@@ -442,37 +411,6 @@ export class World implements Surroundings, Tap {
         clock.after(random.float() * plan.latencyMs, then);
       });
     });
-  }
-
-  private temper(): Temper {
-    const { random } = this;
-    const subscriptions: Subscription[] = [];
-    for (const mailbox of [...MAILBOXES, ...REPLIES]) {
-      if (random.chance(0.5)) subscriptions.push(this.subscription(mailbox));
-    }
-    return {
-      subscriptions,
-      actMs: random.chance(0.8) ? 2 + random.below(30) : Infinity,
-      workMs: [1, 10, 50, 150][random.below(4)]!,
-      fails: random.chance(0.5) ? random.float() * 0.5 : 0.05,
-      rejects: random.float() * 0.05,
-      releases: random.float() * 0.1,
-      stalls: random.chance(0.3) ? 0.2 : 0.01,
-    };
-  }
-
-  private subscription(mailbox: string): Subscription {
-    const { random } = this;
-    return {
-      mailbox,
-      window: random.chance(0.2) ? 0 : 1 + random.below(6),
-      types: mailbox === PICKY && random.chance(0.7) ? [this.one(TYPES)] : [],
-      listener: random.chance(0.1),
-    };
-  }
-
-  private one<T>(list: readonly T[]): T {
-    return list[this.random.below(list.length)]!;
   }
 
   // ── Peace ────────────────────────────────────────────────────────────────────────────────────
