@@ -30,6 +30,7 @@ import type {
   ReplayDeadLettersRequest,
   ReplayDeadLettersResponse,
   SetPlacementRequest,
+  SetPlacementResponse,
   ShardView,
   StatsRequest,
   StatsResponse,
@@ -44,7 +45,9 @@ import {
   ListShardsResponseSchema,
   MailboxViewSchema,
   MoveShardResponseSchema,
+  GetPlacementResponseSchema,
   PlacementSchema,
+  SetPlacementResponseSchema,
   PurgeMailboxResponseSchema,
   ReplayDeadLettersResponseSchema,
   ShardViewSchema,
@@ -130,7 +133,7 @@ export class AdminEdge {
       ),
       listShards: unary(admit, () => this.listShards()),
       moveShard: unary(admit, (request) => this.moveShard(request)),
-      getPlacement: unary(admit, () => this.placement()),
+      getPlacement: unary(admit, () => create(GetPlacementResponseSchema, { placement: this.placement() })),
       setPlacement: unary(admit, (request) => this.setPlacement(request)),
       drain: unary(admit, (request) => this.drain(request)),
       stats: unary(admit, (request) => this.stats(request)),
@@ -282,7 +285,7 @@ export class AdminEdge {
     });
   }
 
-  private async setPlacement(request: SetPlacementRequest): Promise<Placement> {
+  private async setPlacement(request: SetPlacementRequest): Promise<SetPlacementResponse> {
     const { cluster, atlas } = this.options.broker;
     const rules = readRules(request);
     const { pools } = cluster.layout() ?? atlas.layout;
@@ -297,7 +300,7 @@ export class AdminEdge {
     await promised<undefined>((done) =>
       cluster.place(rules, (error) => (error ? done(error, undefined) : done(undefined, undefined))),
     );
-    return this.placement();
+    return create(SetPlacementResponseSchema, { placement: this.placement() });
   }
 
   /** Nobody else is there to take shards over: they are not waited for. */

@@ -45,7 +45,7 @@ async function twoPools(): Promise<TestCluster> {
 
 /** Makes these the rules, which every broker goes by when it is done. */
 async function place({ brokers }: TestCluster, ...rules: PlacementRule[]): Promise<void> {
-  const { version } = await brokers[0]!.call(Admin.method.getPlacement, {});
+  const { version } = (await brokers[0]!.call(Admin.method.getPlacement, {})).placement!;
   const request = writeRules({ version: Number(version), defaultPool: 'default', rules });
   await brokers[0]!.call(Admin.method.setPlacement, request);
   await until(() => brokers.every(({ broker }) => broker.atlas.layout.rules.version === Number(version) + 1));
@@ -66,7 +66,7 @@ describe('two pools', () => {
   test('have their own shards, on their own brokers only, and any broker says so', async () => {
     const cluster = await twoPools();
     for (const broker of cluster.brokers) {
-      const { pools, version } = await broker.call(Admin.method.getPlacement, {});
+      const { pools, version } = (await broker.call(Admin.method.getPlacement, {})).placement!;
       expect(pools).toMatchObject([
         { name: 'default', firstShard: 0, shards: 4, brokers: 2 },
         { name: 'eu-west', firstShard: 4, shards: 2, brokers: 1 },

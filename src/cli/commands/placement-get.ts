@@ -20,7 +20,7 @@ export function addPlacementGet(placement: Command, cli: Cli): void {
     )
     .action(async () => {
       using broker = cli.caller(command);
-      const view = placementView(await broker.call(Admin.method.getPlacement, {}));
+      const view = placementView((await broker.call(Admin.method.getPlacement, {})).placement!);
       const output = cli.output(command);
       if (output.json) return output.document(view);
       const { pools, rules, defaultPool, version } = view;

@@ -31,9 +31,11 @@ export function addPlacementSet(placement: Command, cli: Cli): void {
     .action(async (file: string) => {
       const document = await read(file);
       using broker = cli.caller(command);
-      const { version = (await broker.call(Admin.method.getPlacement, {})).version } = document;
+      const { version = (await broker.call(Admin.method.getPlacement, {})).placement!.version } = document;
       const rules = readPlacement(JSON.stringify({ ...document, version: Number(version) }));
-      const view = placementView(await broker.call(Admin.method.setPlacement, writeRules(rules)));
+      const view = placementView(
+        (await broker.call(Admin.method.setPlacement, writeRules(rules))).placement!,
+      );
       const facts = { version: view.version, rules: view.rules.length, 'default pool': view.defaultPool };
       cli.output(command).item(view, facts);
     });
