@@ -58,7 +58,7 @@ export class ProgressDesk {
     this.pass(
       {
         taskId: facts.id,
-        to: owner.state.mailboxes.name(owner.state.tasks.mailbox[slot]!),
+        to: owner.endings.addressee(slot),
         requester: facts.requester,
         executor: owner.holders.executor(slot),
         percent: Math.min(update.percent, 100),

@@ -161,7 +161,7 @@ export function viewSlot(broker: Beside, owner: Owner, slot: number, now: number
   const mailbox = state.mailboxes.name(tasks.mailbox[slot]!);
   const death = state.deaths.get(slot);
   const holder = owner.holders.holderOf(slot);
-  const progress = broker.progress.of(mailbox, facts.id);
+  const progress = broker.progress.of(owner.endings.addressee(slot), facts.id);
   return {
     id: facts.id,
     mailbox,

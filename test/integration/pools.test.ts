@@ -263,6 +263,17 @@ describe('two pools', () => {
     await place(cluster, { pool: 'eu-west', taskTypes: 'ocr', spread: 2 });
     const results = ids.map((id) => asker.request({ to: 'type:ocr', id: `again ${id}` }));
     await Promise.all(results);
+    const heard: string[] = [];
+    await (
+      await hubOf(three)
+    ).work('type:slow', async (_task, context) => {
+      context.progress(50, 'thinking');
+      await until(() => heard.length > 0);
+    });
+    await place(cluster, { pool: 'eu-west', taskTypes: '*', spread: 2 });
+    const slow = { to: 'type:slow', id: 'slow' };
+    await asker.request(slow, { onProgress: ({ message }) => void heard.push(message) });
+    expect(heard).toEqual(['thinking']);
     expect([...seen].sort()).toEqual([...ids, ...ids.map((id) => `again ${id}`)].sort());
   });
 });
