@@ -83,7 +83,10 @@ class Bench {
 describe('a settlement of a shard that is served elsewhere', () => {
   test('is said to its next owner once, also if the former one has said that it can not take it', () => {
     const bench = new Bench();
-    const [former, next] = ['b', 'c'].map((peer) => new FakeOwner(peer, bench.relay)) as [FakeOwner, FakeOwner];
+    const [former, next] = ['b', 'c'].map((peer) => new FakeOwner(peer, bench.relay)) as [
+      FakeOwner,
+      FakeOwner,
+    ];
     bench.serves('b');
     bench.settle();
     const [call] = former.hear() as [number];
@@ -98,7 +101,10 @@ describe('a settlement of a shard that is served elsewhere', () => {
 
   test('is refused by its next owner alone', () => {
     const bench = new Bench();
-    const [former, next] = ['b', 'c'].map((peer) => new FakeOwner(peer, bench.relay)) as [FakeOwner, FakeOwner];
+    const [former, next] = ['b', 'c'].map((peer) => new FakeOwner(peer, bench.relay)) as [
+      FakeOwner,
+      FakeOwner,
+    ];
     bench.serves('b');
     bench.settle();
     const [call] = former.hear() as [number];
