@@ -149,7 +149,7 @@ describe('the operator, on a real API server', () => {
     await make();
     await phase('Ready');
     expect(await status()).toMatchObject({ ready: '3/3', brokers: 3, natsReady: '1/1' });
-    expect(Object.values(workloads.shardsOf).sort()).toEqual([5, 5, 6]);
+    await eventually(() => Object.values(workloads.shardsOf).sort().join() === '5,5,6');
     const scale = await direct.raw<object>({
       method: 'GET',
       path: `/apis/agenthub.io/v1alpha1/namespaces/${namespace}/brokerclusters/hub/scale`,
