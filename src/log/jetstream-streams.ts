@@ -56,7 +56,7 @@ export async function openStreams(jsm: JetStreamManager, plan: StreamsPlan): Pro
   const found = await inTurns(plan.shards, (index) => find(jsm, plan, first + index));
   const existing = found.filter((info) => info !== undefined);
   for (const info of existing) checkMeaning(info, plan);
-  const generation = (!plan.pool && generationOf(existing[0])) || plan.generation;
+  let generation = (!plan.pool && generationOf(existing[0])) || plan.generation;
   if (existing.some((info) => generationOf(info) !== generation)) {
     throw refused(plan, 'its streams are of several generations; restore all of them from one backup');
   }
@@ -68,6 +68,7 @@ export async function openStreams(jsm: JetStreamManager, plan: StreamsPlan): Pro
         'nats.streamPrefix to begin anew',
     );
   }
+  if (existing.length === 0 && !plan.pool) generation = await claim(jsm, plan);
   const open = async (index: number): Promise<StreamInfo> => {
     const info = found[index];
     const wanted = wish(plan, first + index, generation);
@@ -75,6 +76,23 @@ export async function openStreams(jsm: JetStreamManager, plan: StreamsPlan): Pro
   };
   const others = await inTurns(plan.shards - 1, (index) => open(index + 1));
   return [await open(0), ...others];
+}
+
+/**
+ * Brokers that begin a log together agree on its generation: that of whoever makes one certain stream first. It is not
+ * the stream that is made last, by which a log is known to be complete.
+ */
+async function claim(jsm: JetStreamManager, plan: StreamsPlan): Promise<string> {
+  const shard = plan.shards > 1 ? 1 : 0;
+  try {
+    await jsm.streams.add(wish(plan, shard, plan.generation));
+    return plan.generation;
+  } catch (error) {
+    const info = apiCode(error) === API.taken ? await find(jsm, plan, shard) : undefined;
+    if (info === undefined) throw natsFault(error, `making the stream ${streamName(plan.prefix, shard)}`);
+    checkMeaning(info, plan);
+    return generationOf(info) ?? plan.generation;
+  }
 }
 
 /** Which log a stream belongs to: made anew, it is another one. */

@@ -15,6 +15,8 @@ export const API = {
   otherStream: 10060,
   noMessage: 10037,
   noStream: 10059,
+  /** A stream of that name has another configuration. */
+  taken: 10058,
   messageTooLarge: 10054,
   notStored: 10077,
 } as const;

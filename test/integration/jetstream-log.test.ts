@@ -275,6 +275,15 @@ describe('what NATS holds', () => {
 });
 
 describe('streams that exist', () => {
+  test('are one log, also if several brokers begin it at the same time', async () => {
+    const server = await serve();
+    const together = { prefix: 'together', shards: 16 };
+    // Each on a connection of its own, with a generation of its own.
+    const logs = await Promise.all(Array.from({ length: 4 }, () => open(server, together)));
+    expect(new Set(logs.map(({ generation }) => generation)).size).toBe(1);
+    await open(server, together);
+  });
+
   test('are made stronger, but never weaker', async () => {
     const server = await serve();
     const prefix = 'grow';
