@@ -309,7 +309,7 @@ export class Broker {
   private served(owner: Owner): void {
     const { options, relay } = this;
     this.upkeeps.set(owner, new Upkeep(owner, this.log, options.clock, options.retention, options.thrift));
-    relay.served(owner, (settling) => this.settleHere(owner, settling));
+    relay.served(owner, this.sessions.values(), (settling) => this.settleHere(owner, settling));
     for (const session of this.sessions.values()) {
       for (const seat of session.seats()) {
         if (seat.shard !== owner.shard) continue;

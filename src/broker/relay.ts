@@ -268,22 +268,22 @@ export class Relay implements LinkListener, OwnerVisitor {
   }
 
   /**
-   * This broker serves the shard now: its owner is told what was to be told to another one. Settlements are made by
+   * This broker serves the shard now: its owner is told what its sessions hold, and what was to be told to another one. Settlements are made by
    * `settle`.
    */
-  served(owner: Owner, settle: (settling: PendingSettlement) => void): void {
+  served(owner: Owner, sessions: Iterable<EdgeSession>, settle: (settling: PendingSettlement) => void): void {
     const { shard } = owner;
     for (const way of this.ways.values()) way.shards.delete(shard);
     for (const [relayed, counts] of this.farewells.get(shard) ?? [])
       owner.sessionGone(relayed.session.session, counts, 'the session of its worker was lost');
     this.farewells.delete(shard);
-    for (const relayed of this.sessions.values()) {
-      const { session } = relayed;
-      const leases = this.heldIn(relayed, shard);
-      if (leases.length === 0 && !relayed.claimed.has(shard)) continue;
+    for (const session of sessions) {
+      const relayed = this.sessions.get(session.session);
+      const leases = relayed ? this.heldIn(relayed, shard) : [];
       // Those that it keeps it is told of again.
-      for (const lease of leases) if (this.let(relayed, lease)) session.leaseEnded(lease);
-      relayed.claimed.delete(shard);
+      for (const lease of leases) if (relayed && this.let(relayed, lease)) session.leaseEnded(lease);
+      relayed?.claimed.delete(shard);
+      // Though it has none: what the former owner gave it and what never came goes back.
       for (const lease of owner.reconcile(session, leases, Infinity)) session.abort(lease, NOT_YOURS);
     }
     for (const [call, settling] of this.settling) {
