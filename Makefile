@@ -29,7 +29,7 @@ cluster: install nats-server ## Start three NATS servers and three brokers on th
 	@$(OWN) exec node examples/cluster.ts
 
 ##@ Prove it
-.PHONY: test check sim chaos bench
+.PHONY: test check sim chaos operator-test bench
 
 # Building the API server takes minutes, so it is built for those tests alone that need it.
 test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(or $(findstring operator,$(TESTS)),$(findstring chart,$(TESTS))),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
@@ -43,7 +43,10 @@ sim: install ## Simulate whole brokers with faults: make sim SEEDS=100000
 	@$(OWN) exec $(JEST) test/sim
 
 chaos: install nats-server ## Kill real brokers under load and count what is lost
-	@$(OWN) exec $(JEST) test/chaos
+	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ -- test/chaos
+
+operator-test: install kube-apiserver ## The operator on a real API server, with all that can go wrong there
+	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ -- test/operator
 
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
 	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)

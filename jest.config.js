@@ -5,8 +5,13 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   roots: ['<rootDir>/src', '<rootDir>/test'],
   testMatch: ['<rootDir>/test/**/*.test.ts'],
-  // They need root, and minutes: make kube-test.
-  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/test/kube/'],
+  // They need root and minutes, or a machine that does little else: make kube-test, make chaos, make operator-test.
+  testPathIgnorePatterns: [
+    '/node_modules/',
+    '<rootDir>/test/kube/',
+    '<rootDir>/test/chaos/replicas.test.ts',
+    '<rootDir>/test/operator/operator.test.ts',
+  ],
   testTimeout: 20_000,
   maxWorkers: 2,
   // Each test file gets its own copy of every module, and a worker never gives the memory back.
