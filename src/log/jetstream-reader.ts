@@ -117,6 +117,8 @@ export class StreamReader implements Reading {
       const lost = stale() ? undefined : await this.lost(state);
       if (stale()) return;
       if (lost) return this.fail(lost);
+      if (this.last && state.first_seq > this.last.sequence + 1)
+        return this.fail(this.overtaken(state.first_seq));
       this.target ??= state.last_seq;
       this.next = Math.max(this.next, state.first_seq, this.options.first());
       this.settle();
@@ -216,6 +218,7 @@ export class StreamReader implements Reading {
     const sequence = Number(tokens[at]);
     if (Number(tokens[at + 1]) !== this.delivered + 1) return this.renew();
     this.delivered++;
+    if (this.last && sequence > this.last.sequence + 1) return this.fail(this.overtaken(sequence));
     this.last = { sequence, storedAt: tokens[at + 2]! };
     if (sequence >= this.next && sequence >= this.options.first()) {
       this.next = sequence + 1;
@@ -235,6 +238,15 @@ export class StreamReader implements Reading {
     if (Math.max(this.next, this.last ? this.last.sequence + 1 : 0) <= this.target) return;
     this.caughtUp = true;
     this.options.reader.caughtUp();
+  }
+
+  /** What it was given so far says nothing of what was decided in the records that are gone: it must begin anew. */
+  private overtaken(sequence: number): HubError {
+    return new HubError(
+      'aborted',
+      `the stream ${this.options.stream} was truncated up to ${sequence}, past what was read; ` +
+        'reading begins anew',
+    );
   }
 
   private fail(error: HubError): void {

@@ -15,6 +15,7 @@ import type { Outcome } from '../support/log-reader.ts';
 import { append, owner, readAll, Recorder, tasks } from '../support/log-reader.ts';
 import type { NatsServerOptions } from '../support/nats-server.ts';
 import { freePort, NatsServer } from '../support/nats-server.ts';
+import { startProxy } from '../support/proxy.ts';
 
 /** What its own types don't say. */
 interface UserKey {
@@ -112,6 +113,35 @@ async function expectNothingLost(log: Log, shard: number, writer: Writer, record
     new Map([...acknowledged].sort(([a], [b]) => a - b)),
   );
 }
+
+describe('a log that others write and truncate', () => {
+  test('is not read on past a gap: who has missed records begins anew', async () => {
+    const server = await serve();
+    const far = await startProxy(Number(server.url.split(':')[1]));
+    try {
+      const prefix = 'shared';
+      const log = await open(server, { prefix });
+      const follower = await openJetStream(far.address, { prefix });
+      const recorder = new Recorder();
+      follower.read(0, 1, recorder);
+      await append(log, 0, tasks('first'));
+      await recorder.has(1);
+      far.stall(true);
+      for (let count = 2; count <= 10; count++) await persist(log, 0, tasks(`task ${count}`));
+      log.truncate(0, 8);
+      const first = (): Promise<number> =>
+        ask(server, async (jsm) => (await jsm.streams.info(`${prefix}-0`)).state.first_seq);
+      while ((await first()) < 8) await pause(20);
+      far.cut();
+      await until(() => recorder.error !== undefined || recorder.seen.length > 1);
+      expect(recorder.sequences).toEqual([1]);
+      expect(recorder.error).toMatchObject({ code: 'aborted' });
+      await follower.close();
+    } finally {
+      await far.close();
+    }
+  });
+});
 
 describe('when NATS fails', () => {
   test('kill -9 under load loses, repeats and reorders nothing, and readers go on', async () => {
