@@ -13,7 +13,6 @@ import { Holders } from '../../src/broker/holders.ts';
 import type { Waiter } from '../../src/broker/journal.ts';
 import { Journal } from '../../src/broker/journal.ts';
 import { Owner } from '../../src/broker/owner.ts';
-import { Sessions } from '../../src/broker/sessions.ts';
 import { Batches } from '../../src/core/batches.ts';
 import { Dedup } from '../../src/core/dedup.ts';
 import { Outbox } from '../../src/core/outbox.ts';
@@ -59,8 +58,8 @@ function replace<Self, Args extends unknown[] = unknown[]>(
 /** What is read or changed of the insides of a class. */
 interface Insides {
   incarnation: number;
-  readonly issued: number[];
-  readonly options: { readonly journal: Journal };
+  issued: number[];
+  readonly options: { readonly journal: Journal; readonly state: ShardState };
   readonly state: ShardState;
 }
 
@@ -127,7 +126,10 @@ const BUGS: Record<string, () => () => void> = {
   'a number of the outbox is used again': () =>
     replace(Endings, 'restart', (self: Insides, original) => {
       original();
-      self.issued.forEach((number, shard) => (self.issued[shard] = Math.max(0, number - 1)));
+      const { outbox } = self.options.state;
+      self.issued = Array.from({ length: outbox.shards }, (_, shard) =>
+        Math.max(0, outbox.issued(shard) - 1),
+      );
     }),
   'a parcel counts as forwarded before it is': () =>
     replace(Forwarder, 'pump', (self: { options: { forward: Method } }, original, args) => {
@@ -197,8 +199,6 @@ const BUGS: Record<string, () => () => void> = {
     replace(Owner, 'broadcastLater', (self: Owner, _, [slot]: [number]) =>
       self.endings.finishSilently(slot, Outcome.delivered),
     ),
-  'a session that said goodbye is raised by what it had said before': () =>
-    replace(Sessions, 'note', () => undefined),
   'how tasks ended is forgotten when the log is cut': () =>
     replace(Dedup, 'importRing', (_, original, [ring]: [Uint8Array]) =>
       original(Uint8Array.from(ring).fill(0, (ring.length / 17) * 16)),
