@@ -1,3 +1,4 @@
+import type { TaskFields } from '../../../src/wire/task.ts';
 import type { Clock, Timer } from '../../../src/std/clock.ts';
 import { PublishWriter, SettleWriter } from '../../../src/wire/client-batch.ts';
 import { encodeFrame } from '../../../src/wire/client-frame.ts';
@@ -15,7 +16,6 @@ import type { Delivered, Event, Saying, Settling } from './frames.ts';
 import { leaseBytes, leaseName, leaseText } from './frames.ts';
 import type { Ledger, Story } from './ledger.ts';
 import { Broken } from './ledger.ts';
-import type { Composed } from './traffic.ts';
 
 /** A mailbox that a client serves. */
 export interface Subscription {
@@ -23,6 +23,12 @@ export interface Subscription {
   readonly window: number;
   readonly types: readonly string[];
   readonly listener: boolean;
+}
+
+/** A task as a client publishes it. */
+export interface Composed {
+  readonly fields: TaskFields;
+  readonly nonce: string;
 }
 
 /** What a client is like. */

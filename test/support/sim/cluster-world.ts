@@ -16,7 +16,7 @@ import { VirtualClock } from '../clock.ts';
 import { SeededRandom } from '../random.ts';
 import { SimBus } from '../sim-bus.ts';
 import { SimStore } from '../sim-store.ts';
-import type { Surroundings } from './client.ts';
+import type { Composed, Surroundings } from './client.ts';
 import { SimClient } from './client.ts';
 import type { ClusterPlan, Fault } from './cluster-plan.ts';
 import { drawCluster, FAULTS } from './cluster-plan.ts';
@@ -28,7 +28,6 @@ import { Broken, Ledger } from './ledger.ts';
 import { Node } from './node.ts';
 import { ReplicatedLog } from './replicated-log.ts';
 import { Shadows } from './shadows.ts';
-import type { Composed } from './traffic.ts';
 import { MAILBOXES, REPLIES, Traffic } from './traffic.ts';
 import type { WorldOptions } from './world.ts';
 

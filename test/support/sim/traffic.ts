@@ -1,7 +1,7 @@
 import type { Clock } from '../../../src/std/clock.ts';
 import type { TaskFields } from '../../../src/wire/task.ts';
 import type { SeededRandom } from '../random.ts';
-import type { Subscription, Temper } from './client.ts';
+import type { Composed, Subscription, Temper } from './client.ts';
 import type { Ledger, Story } from './ledger.ts';
 
 const AGENTS = ['ann', 'bob', 'cid', 'dee'];
@@ -12,12 +12,6 @@ const REQUESTERS = ['eve', 'fay'];
 
 export const REPLIES: readonly string[] = REQUESTERS.map((agent) => `reply:${agent}`);
 export const MAILBOXES: readonly string[] = [...AGENTS, ...TYPES.map((type) => `type:${type}`)];
-
-/** A task as a client publishes it. */
-export interface Composed {
-  readonly fields: TaskFields;
-  readonly nonce: string;
-}
 
 /** What a {@link Traffic} is drawn from. */
 export interface TrafficOptions {

@@ -17,7 +17,7 @@ import { writeTask } from '../../../src/wire/task.ts';
 import { VirtualClock } from '../clock.ts';
 import { SeededRandom } from '../random.ts';
 import { SimStorage } from '../sim-storage.ts';
-import type { Surroundings } from './client.ts';
+import type { Composed, Surroundings } from './client.ts';
 import { SimClient } from './client.ts';
 import { SimConnection } from './connection.ts';
 import { watchDecisions } from './decisions.ts';
@@ -30,7 +30,6 @@ import type { ProcessOptions } from './process.ts';
 import { Process } from './process.ts';
 import type { Tap } from './shadows.ts';
 import { Shadows } from './shadows.ts';
-import type { Composed } from './traffic.ts';
 import { MAILBOXES, REPLIES, Traffic } from './traffic.ts';
 
 const MAX_ATTEMPTS = 3;
