@@ -10,6 +10,7 @@ export default {
     '/node_modules/',
     '<rootDir>/test/kube/',
     '<rootDir>/test/chaos/replicas.test.ts',
+    '<rootDir>/test/chaos/full-log.test.ts',
     '<rootDir>/test/operator/operator.test.ts',
   ],
   testTimeout: 20_000,
