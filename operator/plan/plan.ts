@@ -248,9 +248,10 @@ function again({ cluster, pools, nats, obstacles }: Situation): number {
   );
 }
 
-function isBusy({ step, rollout, pods, desired, replicas }: PoolPlan): boolean {
+function isBusy({ step, rollout, pods, desired, replicas, unsettled }: PoolPlan): boolean {
   return (
     step !== undefined ||
+    (unsettled !== undefined && desired > 0) ||
     rollout.state === 'next' ||
     rollout.state === 'waiting' ||
     replicas !== desired ||

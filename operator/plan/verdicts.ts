@@ -97,7 +97,17 @@ export function progressing({ cluster, pools, nats }: Situation): Verdict {
       return { type, status: 'True', reason: 'Starting', message };
     }
   }
+  for (const { pool, desired, unsettled } of pools) {
+    if (unsettled === undefined || desired === 0) continue;
+    const where = pools.length > 1 ? `pool ${pool.name}: ` : '';
+    return { type, status: 'True', reason: 'ShardsMoving', message: where + calm(unsettled) };
+  }
   return { type, status: 'False', reason: 'Complete', message: 'all is as the spec says' };
+}
+
+/** Without how many of how many, which changes all the time. */
+function calm(unsettled: string): string {
+  return unsettled.replace(/^\d+ of \d+/, 'some');
 }
 
 function stepText(step: NonNullable<PoolPlan['step']>): string {

@@ -7,7 +7,8 @@ import { plan } from '../../../operator/plan/plan.ts';
 import type { Plan, Snapshot } from '../../../operator/plan/plan.ts';
 import type { Child } from '../../../operator/plan/resources/child.ts';
 import { loadConfig } from '../../../src/config/load.ts';
-import { answers, cluster, pod, START } from './support.ts';
+import type { PodView } from '../../../operator/plan/pods.ts';
+import { answers, cluster, pod, shard, START } from './support.ts';
 
 const GENERATED = Object.fromEntries(
   ['hub-internal', 'hub-agent-token'].map((name) => [name, { keys: [], fingerprint: name }]),
@@ -353,6 +354,52 @@ describe('what is not needed any more', () => {
       expect.objectContaining({ type: 'Degraded', reason: 'PoolNotEmpty' }),
     );
     expect(sets(plan(snapshot({}, { children, pods: { batch: holding(0) } })))).toHaveLength(1);
+  });
+});
+
+describe('a cluster is done', () => {
+  const spec = {
+    shards: 4,
+    replicas: 2,
+    autoscaling: { mode: 'Off' },
+    nats: { external: { servers: ['a:1'] } },
+  };
+  const made = plan(snapshot(spec));
+  const owning = (ordinal: number, ...shards: number[]) =>
+    pod(ordinal, {
+      revision: revisionOf(made),
+      answers: answers(`b-${ordinal}`, { shards: shards.map((number) => shard(number)) }),
+    });
+  const look = (...pods: PodView[]) =>
+    plan(snapshot(spec, { children: made.apply, pods: { default: pods } }));
+  const progressing = ({ status }: Plan) => status.conditions!.find(({ type }) => type === 'Progressing');
+
+  test('when each shard has one owner, not when all pods are ready', () => {
+    const settled = look(owning(0, 0, 1), owning(1, 2, 3));
+    expect(progressing(settled)).toMatchObject({ status: 'False', reason: 'Complete' });
+    expect(settled.status.phase).toBe('Ready');
+    expect(settled.againMs).toBeGreaterThan(10_000);
+  });
+
+  test.each([
+    ['a shard has no owner', [owning(0, 0, 1), owning(1, 2)], 'some shards are without an owner'],
+    ['a shard has two', [owning(0, 0, 1, 2), owning(1, 2, 3)], 'some shards are changing hands'],
+    [
+      'a broker has not told',
+      [owning(0, 0, 1), pod(1, { revision: revisionOf(made), answers: {} })],
+      'hub-default-1 has not told yet which shards it has',
+    ],
+  ])('not while %s', (_, pods, message) => {
+    const moving = look(...pods);
+    expect(progressing(moving)).toMatchObject({ status: 'True', reason: 'ShardsMoving', message });
+    expect(moving.status.phase).toBe('Scaling');
+    expect(moving.againMs).toBeLessThan(5000);
+  });
+
+  test('and what it says does not change with every shard that moves: each change is a write', () => {
+    const before = look(owning(0, 0), owning(1, 1));
+    const after = look(owning(0, 0, 2), owning(1, 1));
+    expect(progressing(after)).toEqual(progressing(before));
   });
 });
 
