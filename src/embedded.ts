@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { Broker } from './broker/broker.ts';
 import { Helm } from './broker/helm.ts';
+import { TaskTraces } from './broker/traces.ts';
 import type { Vitals } from './cluster/cluster.ts';
 import { meet } from './clustered.ts';
 import type { Config } from './config/schema.ts';
@@ -24,6 +25,7 @@ import { FileLog } from './log/file.ts';
 import { JetStreamLog } from './log/jetstream.ts';
 import type { Log } from './log/log.ts';
 import { MemoryLog } from './log/memory.ts';
+import type { OtlpSpans } from './obs/otlp.ts';
 import { Exposition } from './obs/exposition.ts';
 import { Metrics } from './obs/metrics.ts';
 import { NodeProcess } from './obs/process.ts';
@@ -101,6 +103,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   });
 
   const { promise: failed, resolve: fail } = Promise.withResolvers<HubError>();
+  const spans = await openSpans(config, id, version, logger);
   const broker = new Broker({
     cluster: meeting.cluster,
     links: meeting.links,
@@ -115,6 +118,15 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     delivery: config.delivery,
     retention: config.retention,
     graceMs: config.session.graceMs,
+    traces:
+      spans &&
+      new TaskTraces({
+        spans,
+        clock,
+        broker: id,
+        taskTypes: config.metrics.taskTypes,
+        taskBytes: config.limits.taskBytes,
+      }),
     tickMs: TICK_MS,
     failed: fail,
   });
@@ -261,6 +273,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     await letGo();
     await http.close();
     probe.close();
+    await spans?.close();
     logger.info({ broker: broker.id }, 'the broker has stopped');
   };
   return { grpcPort, httpPort, broker, failed, stop };
@@ -311,6 +324,25 @@ async function openLog(config: Config, logger: Logger): Promise<Log> {
     segmentBytes: data.segmentBytes,
     ...(data.maxBytes > 0 ? { maxBytes: data.maxBytes } : {}),
   });
+}
+
+/** Where spans are sent, if somebody wants them; else nothing of OpenTelemetry is even loaded. */
+async function openSpans(
+  { tracing, service }: Config,
+  id: string,
+  version: string,
+  logger: Logger,
+): Promise<OtlpSpans | undefined> {
+  const { endpoint, ratio } = tracing;
+  if (endpoint === undefined) return undefined;
+  const { OtlpSpans } = await import('./obs/otlp.ts');
+  const resource = {
+    'service.name': 'agenthub',
+    'service.instance.id': id,
+    'service.version': version,
+    'deployment.environment.name': service.environment,
+  };
+  return new OtlpSpans({ endpoint, ratio, resource, clock: systemClock, logger });
 }
 
 function readTls(config: Config): { cert: Buffer; key: Buffer; clientCa: Buffer | null } | undefined {

@@ -36,6 +36,7 @@ import { Sessions } from './sessions.ts';
 import { settle } from './settlement.ts';
 import { Shards } from './shards.ts';
 import type { CancelOutcome } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { Intake, TaskTraces } from './traces.ts';
 import type { Retention, Thrift } from './upkeep.ts';
 import { Upkeep } from './upkeep.ts';
 
@@ -82,6 +83,8 @@ export interface BrokerOptions {
   readonly thrift?: Partial<Thrift>;
   /** Ids of ended tasks that a shard remembers. Default: 65,536. */
   readonly knownIds?: number;
+  /** Default: nothing is traced. */
+  readonly traces?: TaskTraces | undefined;
   /** The broker can't go on, as when its log has failed. */
   readonly failed: (error: HubError) => void;
 }
@@ -98,6 +101,8 @@ export class Broker {
   readonly atlas: Atlas;
   readonly shards: Shards;
   readonly ingress: Ingress;
+  /** The way in for those who publish. */
+  readonly intake: Intake;
   readonly sessions: Sessions;
   readonly progress: ProgressDesk;
   /** The way of its sessions to the owners on other brokers. */
@@ -156,6 +161,7 @@ export class Broker {
         serves: (shard) => this.shards.owner(shard) !== undefined,
       },
     });
+    this.intake = options.traces?.over(this.ingress) ?? this.ingress;
     const known = new TextCache();
     this.shards = new Shards({
       cluster,
@@ -175,6 +181,7 @@ export class Broker {
           known,
           knownIds: options.knownIds,
           graceMs: options.graceMs,
+          traces: options.traces,
           strangersUntil: () => (this.current === 'starting' ? Infinity : this.sessions.strangersUntil),
           logger: options.logger.child({ shard }),
           forward: (destination, source, parcels, done) =>

@@ -11,18 +11,22 @@ import { entryBodyStart } from '../wire/entry.ts';
 import type { Consumer } from './consumer.ts';
 import type { Endings } from './endings.ts';
 import type { Holders } from './holders.ts';
+import type { TaskTraces } from './traces.ts';
 
 /** Tasks that one turn looks at and nobody takes, before others have theirs. */
 const LOOKED_AT = 4000;
 
 /** What a {@link Dispatcher} is made of. */
 export interface DispatcherOptions {
+  readonly shard: number;
   readonly state: ShardState;
   readonly ready: ReadyQueues;
   readonly subscriptions: Subscriptions<Consumer>;
   readonly holders: Holders;
   readonly endings: Endings;
   readonly metrics: Metrics;
+  /** `undefined`: nothing is traced. */
+  readonly traces: TaskTraces | undefined;
   /** Whether that session is connected, or may still come back. */
   readonly isAlive: (session: string) => boolean;
   /** Whether tasks must wait, since settling them could fill the log; results don't. */
@@ -178,13 +182,26 @@ export class Dispatcher {
   }
 
   private handOut(slot: number, worker: Consumer): void {
-    const { state, holders, metrics, handedOut } = this.options;
+    const { state, holders, metrics, handedOut, traces } = this.options;
     const lease = holders.take(slot, worker, this.now);
     this.write(slot, worker, lease);
     metrics.delivered.add();
     if (lease.delivery > 1) metrics.redelivered.add();
     else metrics.routing.observe((this.now - state.tasks.accepted[slot]!) / 1000);
     if (state.tasks.flags[slot] !== 0) handedOut(slot);
+    if (traces !== undefined && state.tasks.kind[slot] === Kind.task) this.trace(traces, slot, worker);
+  }
+
+  private trace(traces: TaskTraces, slot: number, worker: Consumer): void {
+    const { tasks, batches } = this.options.state;
+    const bytes = batches.bytes(tasks.batch[slot]!);
+    const offset = tasks.offset[slot]!;
+    traces.delivered(bytes, entryBodyStart(bytes, offset), offset + tasks.length[slot]!, {
+      shard: this.options.shard,
+      session: worker.session,
+      attempt: tasks.attempts[slot]! + 1,
+      acceptedMs: tasks.accepted[slot]!,
+    });
   }
 
   private write(slot: number, consumer: Consumer, lease: LeaseName | undefined): void {

@@ -49,8 +49,15 @@ export interface IngressOptions {
   readonly batchTasks: number;
 }
 
+/** What the gRPC metadata of a call says. */
+export interface Carried {
+  get(name: string): readonly unknown[];
+}
+
 /** Who published a batch, and where its outcomes go. */
 export interface Publication {
+  /** What came with a call of its own; of interest to traces alone. */
+  readonly carried?: Carried;
   /** The session's id, or ''. */
   readonly origin: string;
   readonly ticket: Ticket;

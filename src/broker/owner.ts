@@ -30,6 +30,7 @@ import { Decided, Holds } from './holds.ts';
 import type { Waiter } from './journal.ts';
 import { Journal } from './journal.ts';
 import { Mover } from './mover.ts';
+import type { TaskTraces } from './traces.ts';
 import type { ConsumerSpec, Sink } from './consumer.ts';
 import { Consumer } from './consumer.ts';
 
@@ -63,6 +64,8 @@ export interface OwnerOptions {
   readonly known: TextCache;
   /** Ids of ended tasks that are remembered; `undefined`: the default of `Dedup`. */
   readonly knownIds: number | undefined;
+  /** `undefined`: nothing is traced. */
+  readonly traces?: TaskTraces | undefined;
   /** How long sessions have to come back after a restart, in milliseconds. */
   readonly graceMs: number;
   /** When all those of before have had that time; `Infinity` while the broker takes no sessions yet. */
@@ -173,12 +176,14 @@ export class Owner implements Applied {
       withdraw: (slot) => this.withdraw(slot),
     });
     this.dispatcher = new Dispatcher({
+      shard,
       state: this.state,
       ready: this.ready,
       subscriptions: this.subscriptions,
       holders: this.holders,
       endings: this.endings,
       metrics: options.metrics,
+      traces: options.traces,
       isAlive: options.isAlive,
       starved: options.starved,
       handedOut: (slot) => this.limitRun(slot),

@@ -1,3 +1,4 @@
+import type { Tracer } from '@opentelemetry/api';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
@@ -7,6 +8,7 @@ import type { TlsOptions } from './grpc.ts';
 import { GrpcTransport } from './grpc.ts';
 import { Hub } from './hub.ts';
 import type { SessionState } from './session.ts';
+import { clientTraces } from './traces.ts';
 
 /** How to reach AgentHub. Times are in milliseconds. */
 export interface ConnectOptions {
@@ -30,6 +32,11 @@ export interface ConnectOptions {
   readonly publishTimeoutMs?: number;
   /** Default: says nothing. */
   readonly logger?: Logger;
+  /**
+   * Traces the tasks: a tracer of OpenTelemetry, or false for none. Default: that of the `TracerProvider` which is
+   * registered when `connect` is called, if there is one.
+   */
+  readonly tracer?: Tracer | false;
   readonly clock?: Clock;
   readonly random?: Random;
   /** Hears when the connection breaks, and when it is back; `why` says what happened. */
@@ -65,6 +72,7 @@ export async function connect(options: ConnectOptions = {}): Promise<Hub> {
     clock,
     random,
     logger,
+    traces: await clientTraces(options.tracer),
     onStateChange: options.onStateChange ?? (() => {}),
   });
   await hub.open();

@@ -1,5 +1,6 @@
 import type { DescMessage, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { create } from '@bufbuild/protobuf';
+import type { Context } from '@opentelemetry/api';
 import { BROADCAST } from '../core/shard.ts';
 import type { Clock, Random } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -20,6 +21,7 @@ import { cancellationOf, durabilityNumber, fieldsOf, TaskProgress } from './mess
 import type { BatchOutcome, TaskHandle } from './publisher.ts';
 import type { SessionOptions, SessionState } from './session.ts';
 import { Session } from './session.ts';
+import type { ClientTraces } from './traces.ts';
 import type { Handler, Worker, WorkOptions } from './worker.ts';
 import { sizesOf, TaskWorker } from './worker.ts';
 
@@ -48,6 +50,8 @@ export interface HubOptions extends Omit<SessionOptions, 'onProgress'> {
   readonly logger: Logger;
   /** How long a call beside the session may take, in milliseconds. */
   readonly callMs: number;
+  /** Default: nothing is traced. */
+  readonly traces?: ClientTraces | undefined;
 }
 
 const GRACE_MS = 10_000;
@@ -101,7 +105,7 @@ export class Hub implements AsyncDisposable {
     task: TaskInput,
     { durability, retry = true }: PublishOptions & { readonly retry?: boolean } = {},
   ): Promise<TaskHandle> {
-    return this.session.publisher.publish(this.fields(task), durabilityNumber(durability), retry);
+    return this.send(this.fields(task), durability, retry);
   }
 
   /**
@@ -115,7 +119,10 @@ export class Hub implements AsyncDisposable {
     { durability }: PublishOptions = {},
   ): Promise<BatchOutcome> {
     const fields = tasks.map((task) => this.fields(task));
-    return this.session.publisher.publishBatch(fields, durabilityNumber(durability));
+    const send = (all: readonly TaskFields[]): Promise<BatchOutcome> =>
+      this.session.publisher.publishBatch(all, durabilityNumber(durability));
+    const { traces } = this.options;
+    return traces === undefined ? send(fields) : traces.publishBatch(fields, send);
   }
 
   /**
@@ -126,9 +133,16 @@ export class Hub implements AsyncDisposable {
    *   `publish` does, `deadline` after the timeout, `cancelled` after an abort.
    */
   async request(task: TaskInput, options: RequestOptions = {}): Promise<TaskResult> {
-    const { timeoutMs, signal, onProgress, durability } = options;
+    const { signal } = options;
     if (signal?.aborted) throw aborted(signal);
     const fields = this.fields({ ...task, requester: this.requester(task.requester) });
+    const { traces } = this.options;
+    if (traces === undefined) return this.ask(fields, options);
+    return traces.request(fields, (under) => this.ask(fields, options, under));
+  }
+
+  private async ask(fields: TaskFields, options: RequestOptions, under?: Context): Promise<TaskResult> {
+    const { timeoutMs, signal, onProgress, durability } = options;
     const { to: mailbox, id, requester } = fields;
     if (mailbox === BROADCAST) {
       throw new HubError('invalid', 'a broadcast has many results; publish it and read results()', {
@@ -143,7 +157,7 @@ export class Hub implements AsyncDisposable {
       reject(error);
     };
     const opened = inbox.open();
-    const published = this.session.publisher.publish(fields, durabilityNumber(durability), true);
+    const published = this.send(fields, durability, true, under);
     opened.catch(fail);
     published.catch(fail);
     const giveUp = (error: HubError): void => {
@@ -219,7 +233,12 @@ export class Hub implements AsyncDisposable {
   async work(mailbox: string, handler: Handler, options: WorkOptions = {}): Promise<Worker> {
     const { clock, logger } = this.options;
     const { concurrency, window } = sizesOf(options);
-    const worker = new TaskWorker(this.session, mailbox, handler, concurrency, clock, logger);
+    const worker = new TaskWorker(this.session, mailbox, handler, {
+      concurrency,
+      clock,
+      logger,
+      traces: this.options.traces,
+    });
     await worker.attach(window, options.types ?? [], this.agentFor(options));
     this.workers.add(worker);
     worker.closed.catch(() => {}).finally(() => this.workers.delete(worker));
@@ -281,6 +300,19 @@ export class Hub implements AsyncDisposable {
     if (this.session.state !== 'closed') await Promise.race([done, late.promise]);
     timer.cancel();
     await this.session.close();
+  }
+
+  /** Publishes a task; its span is a part of `under`. */
+  private send(
+    fields: TaskFields,
+    durability: Durability | undefined,
+    retry: boolean,
+    under?: Context,
+  ): Promise<TaskHandle> {
+    const { traces } = this.options;
+    const send = (task: TaskFields): Promise<TaskHandle> =>
+      this.session.publisher.publish(task, durabilityNumber(durability), retry);
+    return traces === undefined ? send(fields) : traces.publish(fields, send, under);
   }
 
   private fields(task: TaskInput): TaskFields {

@@ -7,6 +7,7 @@ import type { Delivery, Receiver } from './delivery.ts';
 import { PermanentError, RetryLater } from './failures.ts';
 import { answerOf, ReceivedTask } from './messages.ts';
 import type { Session } from './session.ts';
+import type { ClientTraces, Processing } from './traces.ts';
 
 /** What a handler can do while it works on a task. */
 export interface TaskContext {
@@ -77,15 +78,25 @@ export function sizesOf({ concurrency, window }: WorkOptions): { concurrency: nu
   return { concurrency: most, window: wanted === Infinity ? 0 : wanted };
 }
 
+/** What a {@link TaskWorker} is made of. */
+export interface TaskWorkerOptions {
+  readonly concurrency: number;
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** `undefined`: nothing is traced. */
+  readonly traces: ClientTraces | undefined;
+}
+
 /** Runs a handler on what is delivered. */
 export class TaskWorker implements Worker, Receiver {
   readonly mailbox: string;
   readonly closed: Promise<void>;
   private readonly session: Session;
-  private readonly clock: Clock;
-  private readonly logger: Logger;
   private readonly handler: Handler;
   private readonly concurrency: number;
+  private readonly clock: Clock;
+  private readonly logger: Logger;
+  private readonly traces: ClientTraces | undefined;
   private readonly reader = new TaskReader();
   private readonly queue: Delivery[] = [];
   private readonly jobs = new Map<Delivery, Job>();
@@ -98,9 +109,7 @@ export class TaskWorker implements Worker, Receiver {
     session: Session,
     mailbox: string,
     handler: Handler,
-    concurrency: number,
-    clock: Clock,
-    logger: Logger,
+    { concurrency, clock, logger, traces }: TaskWorkerOptions,
   ) {
     this.session = session;
     this.mailbox = mailbox;
@@ -108,6 +117,7 @@ export class TaskWorker implements Worker, Receiver {
     this.concurrency = concurrency;
     this.clock = clock;
     this.logger = logger;
+    this.traces = traces;
     this.end = Promise.withResolvers();
     this.closed = this.end.promise;
     // Who doesn't look at it shall not be killed by it.
@@ -185,7 +195,9 @@ export class TaskWorker implements Worker, Receiver {
     let value: unknown;
     try {
       const task = new ReceivedTask(this.reader.read(delivery.frame, delivery.start, delivery.end));
-      value = this.handler(task, job);
+      job.processing = this.traces?.process(task, delivery.attempt);
+      const { processing } = job;
+      value = processing ? processing.run(() => this.handler(task, job)) : this.handler(task, job);
     } catch (error) {
       return this.failed(delivery, error);
     }
@@ -204,7 +216,9 @@ export class TaskWorker implements Worker, Receiver {
 
   private completed(delivery: Delivery, value: unknown): void {
     try {
-      const answer = answerOf(value);
+      const said = answerOf(value);
+      const processing = this.jobs.get(delivery)?.processing;
+      const answer = processing === undefined ? said : processing.answer(said);
       const { taskBytes } = this.session;
       if (answer !== undefined && answer.payload.length > taskBytes) {
         throw new PermanentError(`the result is larger than the ${taskBytes} bytes that the broker takes`);
@@ -218,6 +232,7 @@ export class TaskWorker implements Worker, Receiver {
 
   private failed(delivery: Delivery, error: unknown): void {
     const message = Error.isError(error) ? error.message : String(error);
+    this.jobs.get(delivery)?.processing?.failed(error);
     const wait = error instanceof RetryLater ? Math.max(1, Math.ceil(error.ms)) : 0;
     this.logger.debug({ mailbox: this.mailbox, attempt: delivery.attempt }, `a task failed: ${message}`);
     this.session.settler.failed(delivery, message, !isPermanent(error), wait);
@@ -225,6 +240,7 @@ export class TaskWorker implements Worker, Receiver {
   }
 
   private done(delivery: Delivery): void {
+    this.jobs.get(delivery)?.processing?.end();
     this.jobs.delete(delivery);
     if (this.jobs.size === 0) this.finished?.();
   }
@@ -234,6 +250,8 @@ export class TaskWorker implements Worker, Receiver {
 class Job implements TaskContext {
   readonly attempt: number;
   readonly acceptedAtMs: number;
+  /** Its span, if it is traced. */
+  processing: Processing | undefined;
   private readonly session: Session;
   private readonly delivery: Delivery;
   private reason: HubError | undefined;

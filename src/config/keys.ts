@@ -38,7 +38,11 @@ const ENV_ALIASES: Readonly<Record<string, readonly string[]>> = {
   'service.version': ['SERVICE_VERSION'],
   'service.environment': ['ENVIRONMENT'],
   'log.level': ['LOG_LEVEL'],
-  'tracing.endpoint': ['JAEGER_ENDPOINT'],
+  'tracing.endpoint': [
+    'OTEL_EXPORTER_OTLP_TRACES_ENDPOINT',
+    'OTEL_EXPORTER_OTLP_ENDPOINT',
+    'JAEGER_ENDPOINT',
+  ],
   'client.host': ['AGENTHUB_BROKER_ADDR'],
   'client.port': ['AGENTHUB_BROKER_PORT'],
 };

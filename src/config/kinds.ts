@@ -114,6 +114,17 @@ export function count(min: number, max: number): Kind<number> {
   };
 }
 
+/** A part of the whole. */
+export const share: Kind<number> = {
+  ...plain,
+  accepts: 'a number from 0 to 1',
+  hint: 'such as 0.01, or 1%',
+  parse: (input) => {
+    const [, digits, percent] = /^(\d*\.?\d+)\s*(%?)$/.exec(String(input).trim()) ?? [];
+    return digits === undefined ? undefined : within(Number(digits) / (percent === '%' ? 100 : 1), 0, 1);
+  },
+};
+
 /** Milliseconds. */
 export function duration(minMs: number, maxMs: number): Kind<number> {
   return {

@@ -9,6 +9,7 @@ import {
   poolName,
   port,
   secret,
+  share,
   size,
   sizeOrShare,
   text,
@@ -304,8 +305,16 @@ export function configSchema(memoryBytes: number) {
         ),
         public: key(flag, 'false', 'Whether `/metrics` and `/capacity` need no token.'),
       }),
-      tracing: section('Traces of calls.', {
-        endpoint: optional(text, 'OTLP collector. Accepted and kept; this version exports no traces.'),
+      tracing: section('Traces of tasks, for OpenTelemetry.', {
+        endpoint: optional(
+          text,
+          'OTLP collector, over HTTP: `host:port` or a URL, without a path `/v1/traces` is meant. Unset: nothing is traced.',
+        ),
+        ratio: key(
+          share,
+          '1',
+          'Share of the traces that begin at this broker which is kept. Those that clients have begun are kept if they keep them.',
+        ),
       }),
       client: section('How commands and SDK clients reach a broker.', {
         host: key(text, 'localhost', 'Host of the broker.'),

@@ -115,7 +115,13 @@ export class EventBusEdge {
         if (refused) callback(statusOf(inTheirWords(refused.error)));
         else callback(null, SUCCESS);
       });
-      broker.ingress.publish(task, this.ranges, { origin: '', ticket, assigned: ignore, recipients: ignore });
+      broker.intake.publish(task, this.ranges, {
+        carried: call.metadata,
+        origin: '',
+        ticket,
+        assigned: ignore,
+        recipients: ignore,
+      });
     } catch (error) {
       callback(statusOf(error));
     }

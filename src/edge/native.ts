@@ -6,6 +6,7 @@ import { questionOf } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import type { Found } from '../broker/tasks.ts';
 import { checkTaskId, findTaskIn, searchTask, viewTask } from '../broker/tasks.ts';
+import type { Carried } from '../broker/ingress.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox } from '../core/shard.ts';
 import type { Clock } from '../std/clock.ts';
@@ -82,7 +83,7 @@ export class NativeEdge {
     const admit = this.options.door.admit.bind(this.options.door);
     return {
       connect: (call) => this.connect(call),
-      publish: unary(admit, (request: Buffer) => this.publish(request)),
+      publish: unary(admit, (request: Buffer, { metadata }) => this.publish(request, metadata)),
       getTask: unary(admit, (request) => this.get(request)),
       cancelTask: unary(admit, (request) => this.cancel(request)),
       listTasks: unary(admit, (request) => promised((done) => this.tasks.list(request, done))),
@@ -148,7 +149,7 @@ export class NativeEdge {
     clock.after(CONGESTION_CHECK_MS, check);
   }
 
-  private publish(request: Buffer): Promise<Buffer> {
+  private publish(request: Buffer, carried: Carried): Promise<Buffer> {
     const { broker } = this.options;
     const { tasks, durability } = readPublish(request);
     const level = durabilityOf(broker.log.durability);
@@ -165,7 +166,8 @@ export class NativeEdge {
         const ack = { durability: level, refused: refusals, assigned, recipients };
         resolve(asBuffer(toBinary(PublishResponseSchema, create(PublishResponseSchema, { ack }))));
       });
-      broker.ingress.publish(request, tasks, {
+      broker.intake.publish(request, tasks, {
+        carried,
         origin: '',
         ticket,
         assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),

@@ -376,7 +376,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       for (let index = 0; index < tasks.count; index++) ticket.refuse(index, error);
       return;
     }
-    this.broker.ingress.publish(bytes, tasks, {
+    this.broker.intake.publish(bytes, tasks, {
       origin: this.session,
       ticket,
       assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),

@@ -7,7 +7,7 @@ const SEES = {
   core: ['std'],
   wire: ['std', 'core'],
   config: ['std'],
-  obs: ['std', 'wire/capacity.ts'],
+  obs: ['std', 'wire/capacity.ts', 'wire/trace-context.ts'],
   nats: ['std'],
   log: ['std', 'core', 'wire', 'nats'],
   cluster: ['std', 'core', 'wire', 'nats'],
