@@ -8,6 +8,7 @@ import { NatsBus } from './cluster/nats.ts';
 import { NatsStore } from './cluster/nats-store.ts';
 import type { Peers } from './cluster/peers.ts';
 import type { Config } from './config/schema.ts';
+import type { NatsFigures } from './nats/figures.ts';
 import type { Logger } from './std/logger.ts';
 import { systemClock as clock, systemRandom as random } from './std/system.ts';
 
@@ -33,7 +34,12 @@ export interface Joining {
  *
  * @throws HubError as `NatsBus.open` and `NatsStore.open` do.
  */
-export async function meet(config: Config, joining: Joining, logger: Logger): Promise<Meeting> {
+export async function meet(
+  config: Config,
+  joining: Joining,
+  logger: Logger,
+  figures: NatsFigures,
+): Promise<Meeting> {
   const { id, version, level, vitals } = joining;
   const member = { id, version, level, address: config.cluster.address ?? '' };
   if (config.data.log !== 'jetstream') {
@@ -42,7 +48,7 @@ export async function meet(config: Config, joining: Joining, logger: Logger): Pr
   }
   const { nats, shards } = config;
   const { pulseMs, deadAfterMs, pool, poolShards } = config.cluster;
-  const access = { ...nats, prefix: nats.streamPrefix, name: `agenthub ${id}`, logger };
+  const access = { ...nats, figures, prefix: nats.streamPrefix, name: `agenthub ${id}`, logger };
   const bus = await NatsBus.open(access);
   try {
     const store = await NatsStore.open({ ...access, clock });

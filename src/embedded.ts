@@ -11,6 +11,7 @@ import { AdminEdge } from './edge/admin.ts';
 import { guardListen, Lock } from './edge/auth.ts';
 import { Door } from './edge/calls.ts';
 import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
+import { gauges } from './edge/gauges.ts';
 import { grpcHealth } from './edge/grpc-health.ts';
 import { HttpEdge } from './edge/http.ts';
 import { NativeEdge } from './edge/native.ts';
@@ -26,6 +27,7 @@ import { JetStreamLog } from './log/jetstream.ts';
 import type { Log } from './log/log.ts';
 import { MemoryLog } from './log/memory.ts';
 import type { OtlpSpans } from './obs/otlp.ts';
+import { NatsFigures } from './nats/figures.ts';
 import { Exposition } from './obs/exposition.ts';
 import { Metrics } from './obs/metrics.ts';
 import { NodeProcess } from './obs/process.ts';
@@ -89,12 +91,13 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   const door = new Door(lock);
   const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
   const probe = new NodeProcess(clock);
-  const log = await patiently('the log', () => openLog(config, logger), logger);
+  const figures = new NatsFigures();
+  const log = await patiently('the log', () => openLog(config, logger, figures), logger);
   const id = `${config.service.name ?? hostname()}-${random.token(3)}`;
   const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load() });
   const meeting = await patiently(
     'the cluster',
-    () => meet(config, { id, version, level: LEVEL, vitals }, logger),
+    () => meet(config, { id, version, level: LEVEL, vitals }, logger, figures),
     logger,
   ).catch(async (error: unknown) => {
     await log.close();
@@ -213,18 +216,16 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   });
 
   const exposition = new Exposition(metrics, probe);
-  exposition.watch({
-    activeAgents: () => status.activeAgents,
-    activeTasks: () => status.tasks().active,
-    queuedTasks: () => status.tasks().queued,
-    queuedBytes: () => status.tasks().queuedBytes,
-    oldestTask: () => status.tasks().oldestSeconds,
-    mailboxes: () => status.tasks().mailboxes,
-    sessions: () => broker.sessions.size,
-    connections: () => door.connections,
-    logBytes: () => broker.owners.reduce((sum, { shard }) => sum + log.extent(shard).bytes, 0),
-    draining: () => (broker.phase === 'draining' ? 1 : 0),
-  });
+  exposition.watch(
+    gauges({
+      broker,
+      status,
+      clock,
+      connections: () => door.connections,
+      memoryHighWaterBytes: config.limits.memoryHighWaterBytes,
+      nats: figures,
+    }),
+  );
   const http = new HttpEdge(
     {
       clock,
@@ -298,12 +299,13 @@ async function patiently<T>(what: string, open: () => Promise<T>, logger: Logger
   }
 }
 
-async function openLog(config: Config, logger: Logger): Promise<Log> {
+async function openLog(config: Config, logger: Logger, figures: NatsFigures): Promise<Log> {
   const { data, shards } = config;
   if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards, generation: randomUUID() });
   if (data.log === 'jetstream') {
     return await JetStreamLog.open({
       ...config.nats,
+      figures,
       prefix: config.nats.streamPrefix,
       clock: systemClock,
       logger,

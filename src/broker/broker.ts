@@ -110,6 +110,7 @@ export class Broker {
   /** Brings questions about tasks to the brokers that can answer them. */
   readonly router: Router;
   readonly startedAt: number;
+  readonly metrics: Metrics;
   private readonly options: BrokerOptions;
   private readonly layout: LayoutFollower;
   private readonly guests: Guests;
@@ -141,8 +142,13 @@ export class Broker {
     this.log = log;
     this.startedAt = clock.now();
     const atlas = (this.atlas = Atlas.plain(log.shards));
-    this.sessions = new Sessions(clock, options.graceMs, links !== undefined, (...gone) =>
-      this.sessionGone(...gone),
+    this.metrics = metrics;
+    this.sessions = new Sessions(
+      clock,
+      options.graceMs,
+      links !== undefined,
+      (...gone) => this.sessionGone(...gone),
+      metrics.sessionEvents,
     );
     this.progress = new ProgressDesk(this.sessions, (mailbox) => this.ownerOf(mailbox), clock, metrics);
     this.ingress = new Ingress({
@@ -238,6 +244,11 @@ export class Broker {
   /** The owners that serve here, by shard. */
   get owners(): readonly Owner[] {
     return this.shards.owners;
+  }
+
+  /** Links with other brokers that are open, as edge and as owner. */
+  get openLinks(): number {
+    return this.links?.open ?? 0;
   }
 
   get phase(): Phase {

@@ -275,7 +275,8 @@ export class Ingress {
 
   private seal(pending: Pending): void {
     if (pending.writer.count === 0) return;
-    const { random, clock } = this.options;
+    const { random, clock, metrics } = this.options;
+    metrics.appendTasks.observe(pending.writer.count);
     const record = pending.writer.finish(random.uint32(), clock.now());
     this.waitingBytes += record.length;
     pending.sealed.push({ record, shares: pending.shares, forwards: pending.forwards });
@@ -305,6 +306,7 @@ export class Ingress {
       shard,
       { subject: 'tasks', bytes: sealed.record, id, settles: sealed.forwards.length > 0 },
       (error) => {
+        if (error) metrics.appendFailures.of(error.code).add();
         const undecided = error?.code === 'unavailable';
         if (undecided && clock.now() - since < GIVE_UP_MS) {
           const wait = backoff(attempt + 1, { initialMs: 20, maxMs: 1000 }, random.float());
@@ -314,6 +316,7 @@ export class Ingress {
         pending.inFlight = false;
         this.waitingBytes -= sealed.record.length;
         metrics.appendSeconds.observe((clock.now() - since) / 1000);
+        if (!error) metrics.appendBytes.add(sealed.record.length);
         if (error) this.refuseAll(shard, sealed, error);
         else for (const { ticket, indexes } of sealed.shares) ticket.done(indexes.length);
         for (const done of sealed.forwards) done(error);

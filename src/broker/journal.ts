@@ -1,6 +1,7 @@
 import type { Epoch } from '../core/shard-state.ts';
 import type { Log } from '../log/log.ts';
 import { backoff } from '../std/backoff.ts';
+import type { Metrics } from '../obs/metrics.ts';
 import type { Clock, Random, Timer } from '../std/clock.ts';
 import { type HubError, retryable } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
@@ -35,6 +36,7 @@ export interface JournalOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly logger: Logger;
+  readonly metrics?: Metrics;
   readonly shard: number;
   /** Decisions gather for at least this long after others left, in milliseconds. */
   readonly tickMs: number;
@@ -273,7 +275,7 @@ export class Journal {
     waiters: readonly Waiter[],
     attempt = 0,
   ): void {
-    const { log, shard, clock, random, logger } = this.options;
+    const { log, shard, clock, random, logger, metrics } = this.options;
     const id = `o${shard}-${this.epoch.revision}-${this.epoch.counter}-${this.appended}`;
     if (attempt === 0) this.sentAt = clock.now();
     const append = {
@@ -284,6 +286,7 @@ export class Journal {
       ...(expectedOwner === undefined ? {} : { expectedOwner }),
     } as const;
     log.append(shard, append, (error, sequence) => {
+      if (error) metrics?.appendFailures.of(error.code).add();
       if (this.closed) return;
       if (error && mayPass(error)) {
         if (attempt % REPORT_TRIES === 1)
@@ -299,6 +302,8 @@ export class Journal {
         this.options.fenced(error);
         return;
       }
+      metrics?.decisionSeconds.observe((clock.now() - this.sentAt) / 1000);
+      metrics?.appendBytes.add(bytes.length);
       this.appended++;
       this.last = sequence;
       this.inFlight = false;

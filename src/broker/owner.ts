@@ -126,6 +126,7 @@ export class Owner implements Applied {
   private paused = false;
   /** Sessions have said what they hold, so that nothing is delivered that somebody has. */
   private delivering = false;
+  private begunAt = 0;
   private readonly consumersOf = new Map<string, Set<Consumer>>();
   private lastType = '';
   private lastMetrics: TaskTypeMetrics | undefined;
@@ -144,6 +145,7 @@ export class Owner implements Applied {
       clock,
       random,
       logger: options.logger,
+      metrics: options.metrics,
       shard,
       tickMs: options.tickMs,
       leaseTag: ({ slot, order, delivery }) => {
@@ -216,10 +218,15 @@ export class Owner implements Applied {
 
   /** Reads the log, and goes on reading; `caughtUp` says that all that was there has been applied. */
   follow(caughtUp: () => void): void {
-    const { log } = this.options;
+    const { log, clock, metrics } = this.options;
+    const since = clock.now();
     this.reading = log.read(this.shard, log.extent(this.shard).first, {
       record: (sequence, subject, bytes) => this.record(sequence, subject, bytes),
-      caughtUp,
+      caughtUp: () => {
+        metrics.replaySeconds.observe((clock.now() - since) / 1000);
+        metrics.replayBytes.add(this.appliedBytes);
+        caughtUp();
+      },
       failed: (error) => this.stop(error),
     });
   }
@@ -231,6 +238,7 @@ export class Owner implements Applied {
   begin(revision: number, serving: () => void): void {
     if (this.phase !== 'following') return;
     const { clock } = this.options;
+    this.begunAt = clock.now();
     const last = this.state.epoch;
     this.epoch = { revision: Math.max(revision, last.revision), counter: last.counter + 1 };
     this.journal.open(this.epoch, () => {
@@ -244,6 +252,8 @@ export class Owner implements Applied {
 
   /** Delivers from now on: who held something before has said so, or has had its chance. */
   deliver(): void {
+    const { clock, metrics } = this.options;
+    if (!this.delivering) metrics.handover.of('take').observe((clock.now() - this.begunAt) / 1000);
     this.delivering = true;
     this.redispatch();
   }
@@ -251,9 +261,13 @@ export class Owner implements Applied {
   /** Writes all that is decided, leases too, and stops, so that another owner can go on where this one ends. */
   handOver(done: () => void): void {
     if (this.phase !== 'serving') return done();
+    const { clock, metrics } = this.options;
+    const since = clock.now();
     this.phase = 'leaving';
     this.mover.close();
     this.journal.writeOut(() => {
+      metrics.ownership.of('released').add();
+      metrics.handover.of('release').observe((clock.now() - since) / 1000);
       this.stop();
       done();
     });
@@ -262,6 +276,7 @@ export class Owner implements Applied {
   /** Stops at once; nothing more is delivered, applied or written. */
   stop(error?: HubError): void {
     if (this.phase === 'stopped') return;
+    if (error && this.phase !== 'following') this.options.metrics.ownership.of('lost').add();
     this.phase = 'stopped';
     this.reading?.stop();
     this.journal.close();
@@ -275,6 +290,7 @@ export class Owner implements Applied {
 
   private serve(): void {
     this.phase = 'serving';
+    this.options.metrics.ownership.of('taken').add();
     this.holders.epoch = this.epoch.counter;
     this.applier.live(this);
     this.endings.restart();

@@ -1,3 +1,4 @@
+import type { Counter, Labelled } from '../obs/instruments.ts';
 import type { Clock, Timer } from '../std/clock.ts';
 import type { Sink } from './consumer.ts';
 import type { Seat } from './seat.ts';
@@ -43,6 +44,9 @@ export interface EdgeSession extends RegisteredSession {
 /** A session will not come back; its leases count as attempts, or don't. `ours`: it was one of this broker's clients. */
 type Gone = (session: string, counts: boolean, ours: EdgeSession | undefined) => void;
 
+/** Counts sessions that `opened`, `resumed`, `lost` their connection, `expired` or `closed`. */
+type SessionEvents = Labelled<Counter>;
+
 /**
  * Which sessions there are, here and as other brokers relay them, and which of those that lost their connection
  * may still come back.
@@ -62,12 +66,14 @@ export class Sessions {
   /** Sessions that ended lately: a connection of theirs that was given up may yet say hello. */
   private readonly ended = new Set<string>();
   private readonly shared: boolean;
+  private readonly events: SessionEvents | undefined;
 
   /** `shared`: other brokers have sessions, too, of which this one may not have heard yet. */
-  constructor(clock: Clock, graceMs: number, shared: boolean, gone: Gone) {
+  constructor(clock: Clock, graceMs: number, shared: boolean, gone: Gone, events?: SessionEvents) {
     this.clock = clock;
     this.graceMs = graceMs;
     this.shared = shared;
+    this.events = events;
     this.gone = gone;
   }
 
@@ -131,6 +137,8 @@ export class Sessions {
 
   /** The session's client is connected to this broker. */
   connect(session: EdgeSession): void {
+    const { session: id } = session;
+    this.events?.of(this.live.has(id) || this.lost.has(id) ? 'resumed' : 'opened').add();
     this.enter(session);
     this.own.set(session.session, session);
   }
@@ -154,7 +162,8 @@ export class Sessions {
   /** The session has no connection; it may come back. */
   lose(id: string): void {
     if (this.lost.has(id)) return;
-    const timer = this.clock.after(this.graceMs, () => this.end(id));
+    const timer = this.clock.after(this.graceMs, () => this.end(id, true, 'expired'));
+    if (this.own.has(id)) this.events?.of('lost').add();
     this.lost.set(id, timer);
   }
 
@@ -169,8 +178,9 @@ export class Sessions {
   }
 
   /** The session has ended for good; its leases count as attempts, or don't. */
-  end(id: string, counts = true): void {
+  end(id: string, counts = true, how: 'closed' | 'expired' = 'closed'): void {
     const ours = this.own.get(id);
+    if (ours !== undefined) this.events?.of(how).add();
     this.lost.get(id)?.cancel();
     this.lost.delete(id);
     this.live.delete(id);

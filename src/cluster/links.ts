@@ -73,6 +73,11 @@ export class Links {
     return channel?.state === 'open' ? channel : undefined;
   }
 
+  /** How many are open, in both roles. */
+  get open(): number {
+    return this.channels().filter(({ state }) => state === 'open').length;
+  }
+
   /** From now on there shall be a link on which this broker is the edge; one that closes is replaced. */
   want(peer: string): void {
     if (this.stopped || this.wanted.has(peer)) return;

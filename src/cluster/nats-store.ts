@@ -53,7 +53,7 @@ export class NatsStore implements Store {
    *   servers, a bucket of somebody else), `exhausted`; each says what to do.
    */
   static async open(options: NatsStoreOptions): Promise<NatsStore> {
-    const nats = await connectNats(options, `${options.name} (cluster)`);
+    const nats = await connectNats(options, `${options.name} (cluster)`, 'documents');
     try {
       const jsm = await nats.jetstreamManager({ checkAPI: false, timeout: OPEN_MS });
       await openBucket(jsm, options, options.clock.now());

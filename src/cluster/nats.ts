@@ -33,7 +33,7 @@ export class NatsBus implements Bus {
    * @throws HubError `unavailable`, `unauthenticated`, `permission`, `invalid` (a file can't be read).
    */
   static async open(options: NatsBusOptions): Promise<NatsBus> {
-    const nats = await connectNats(options, `${options.name} (bus)`);
+    const nats = await connectNats(options, `${options.name} (bus)`, 'bus');
     const subject = createInbox(`${options.prefix}.b.probe`);
     try {
       // Asks where it waits for the answer, so that the question is the answer.

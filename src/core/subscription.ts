@@ -111,6 +111,11 @@ export class Subscriptions<A extends Attachment> {
     return this.byMailbox[mailbox]?.filtered ?? false;
   }
 
+  /** Whether anybody is attached to the mailbox. */
+  attachedTo(mailbox: number): boolean {
+    return this.byMailbox[mailbox] !== undefined;
+  }
+
   /** Mailboxes that somebody is attached to. */
   mailboxes(): IterableIterator<number> {
     return this.attached.values();

@@ -576,6 +576,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private flush(): void {
     if (!this.transport || this.transport.busy || this.out.empty || !this.writable) return;
     this.writable = this.transport.write(this.out.written());
+    if (!this.writable) this.broker.metrics.stalls.add();
     this.out.clear();
   }
 }

@@ -2,7 +2,6 @@ import type { Broker } from '../broker/broker.ts';
 import type { Vitals } from '../cluster/cluster.ts';
 import type { LoadFigures } from '../core/load.ts';
 import { loadScore } from '../core/load.ts';
-import { State } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import { Rate } from '../obs/instruments.ts';
 import type { ProcessProbe } from '../obs/process.ts';
@@ -10,6 +9,8 @@ import type { Clock } from '../std/clock.ts';
 import type { Capacity } from '../wire/capacity.ts';
 import type { BrokerView } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import type { Door } from './calls.ts';
+import type { Census } from './census.ts';
+import { census } from './census.ts';
 import type { Health } from './health.ts';
 import type { DrainStatus } from './http.ts';
 
@@ -49,32 +50,9 @@ export class BrokerStatus {
     return this.options.broker.sessions.agents;
   }
 
-  /** Tasks that wait, tasks that workers hold, and the age of the oldest that waits, in seconds. */
-  tasks(): {
-    queued: number;
-    active: number;
-    queuedBytes: number;
-    oldestSeconds: number;
-    backlog: number;
-    mailboxes: number;
-  } {
-    const now = this.options.clock.now();
-    const sum = { queued: 0, active: 0, queuedBytes: 0, oldestSeconds: 0, backlog: 0, mailboxes: 0 };
-    for (const { state, ready, subscriptions } of this.options.broker.owners) {
-      sum.queuedBytes += state.bytes;
-      sum.mailboxes += state.mailboxes.size;
-      for (const [, id] of state.mailboxes.entries()) {
-        sum.queued += state.mailboxes.queued[id]!;
-        sum.active += state.mailboxes.leased[id]!;
-        const next = ready.peek(id);
-        if (next < 0 || ready.count(id) === 0) continue;
-        if (state.tasks.state[next] === State.queued) {
-          sum.oldestSeconds = Math.max(sum.oldestSeconds, (now - state.tasks.accepted[next]!) / 1000);
-        }
-        if (subscriptions.idle(id)) sum.backlog += ready.count(id);
-      }
-    }
-    return sum;
+  /** What the mailboxes hold now. */
+  tasks(): Census {
+    return census(this.options.broker.owners, this.options.clock.now());
   }
 
   /** Tasks and results that come into that shard per second. */

@@ -2,7 +2,7 @@ import type { StreamInfo } from 'nats';
 import { Catalog } from './catalog.ts';
 import type { StreamReader } from './jetstream-reader.ts';
 import { ownerSubject, streamName, tasksSubject } from './jetstream-streams.ts';
-import type { Log, Subject } from './log.ts';
+import type { Log, Replication, Subject } from './log.ts';
 
 type AppendDone = Parameters<Log['append']>[2];
 
@@ -18,6 +18,9 @@ export class Stream {
   /** Bytes that it takes in the store of NATS, about. */
   stored: number;
   readonly readers = new Set<StreamReader>();
+  replication: Replication = { available: true, behind: 0, lag: 0 };
+  /** The last one that its leader spoke of. */
+  private lastSequence = 0;
   /** Bytes added to `stored` by appends, ever. */
   private added = 0;
   /** Owner records that are stored, and that some reader has not been given yet. */
@@ -60,13 +63,36 @@ export class Stream {
   /** Asks what it holds now, since other processes append and truncate too. */
   async refresh(ask: (name: string) => Promise<StreamInfo>): Promise<void> {
     const { added } = this;
-    const { state } = await ask(this.name);
+    const { state, cluster } = await ask(this.name).catch((error: unknown) => {
+      this.replication = { ...this.replication, available: false };
+      throw error;
+    });
+    this.replication = replicationOf(cluster);
+    this.lastSequence = Math.max(this.lastSequence, state.last_seq);
     this.stored = state.bytes + this.added - added;
     if (state.first_seq > this.catalog.first) this.catalog.drop(state.first_seq);
+  }
+
+  /** Records that it is known to hold and that the slowest reader here has not been given yet. */
+  get lag(): number {
+    const last = Math.max(this.lastSequence, this.catalog.next - 1);
+    let most = 0;
+    for (const { next } of this.readers) most = Math.max(most, last + 1 - next);
+    return most;
   }
 
   private isRead(sequence: number): boolean {
     for (const reader of this.readers) if (reader.caughtUp && reader.next <= sequence) return false;
     return true;
   }
+}
+
+/** Servers that keep one copy of everything say nothing of others. */
+function replicationOf(cluster: StreamInfo['cluster']): Replication {
+  const replicas = cluster?.replicas ?? [];
+  return {
+    available: cluster === undefined || (cluster.leader ?? '') !== '',
+    behind: replicas.filter(({ current, offline }) => !current || offline === true).length,
+    lag: replicas.reduce((most, { lag = 0 }) => Math.max(most, lag), 0),
+  };
 }

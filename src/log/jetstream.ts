@@ -8,11 +8,12 @@ import { Appender } from './jetstream-appender.ts';
 import type { NatsAccess } from '../nats/connection.ts';
 import { connectNats, watchConnection } from '../nats/connection.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
+import type { NatsRole } from '../nats/figures.ts';
 import { StreamReader } from './jetstream-reader.ts';
 import { OVERHEAD_BYTES, Stream } from './jetstream-stream.ts';
 import type { StreamsPlan } from './jetstream-streams.ts';
 import { generationOf, openStreams } from './jetstream-streams.ts';
-import type { Append, Durability, Extent, Log, LogReader, Reading } from './log.ts';
+import type { Append, Durability, Extent, Log, LogReader, Reading, Replication } from './log.ts';
 
 /** How a {@link JetStreamLog} is opened. */
 export interface JetStreamLogOptions extends StreamsPlan, NatsAccess {
@@ -77,11 +78,11 @@ export class JetStreamLog implements Log {
   static async open(options: JetStreamLogOptions): Promise<JetStreamLog> {
     const links: Link[] = [];
     try {
-      const writing = await link(options, options.name);
+      const writing = await link(options, options.name, 'writing');
       links.push(writing);
       checkServer(writing.nats);
       const streams = await openStreams(writing.jsm, options);
-      const reading = await link(options, `${options.name} (reading)`);
+      const reading = await link(options, `${options.name} (reading)`, 'reading');
       links.push(reading);
       const log = new JetStreamLog(options, writing, reading, streams);
       await log.prepare();
@@ -176,6 +177,14 @@ export class JetStreamLog implements Log {
   extent(shard: number): Extent {
     const { first, next, bytes } = this.stream(shard).catalog;
     return { first, last: next - 1, bytes };
+  }
+
+  lag(shard: number): number {
+    return this.stream(shard).lag;
+  }
+
+  replication(shard: number): Replication {
+    return this.stream(shard).replication;
   }
 
   /**
@@ -290,8 +299,8 @@ export class JetStreamLog implements Log {
   }
 }
 
-async function link(access: NatsAccess, name: string): Promise<Link> {
-  const nats = await connectNats(access, name);
+async function link(access: NatsAccess, name: string, role: NatsRole): Promise<Link> {
+  const nats = await connectNats(access, name, role);
   return { nats, jsm: await nats.jetstreamManager({ checkAPI: false }) };
 }
 

@@ -58,6 +58,16 @@ export interface Extent {
   readonly bytes: number;
 }
 
+/** How the copies of a shard's log fare, when they were last looked at. */
+export interface Replication {
+  /** False if nobody answered for them: there is no leader, or no quorum. */
+  readonly available: boolean;
+  /** Copies that are offline or not up to date. */
+  readonly behind: number;
+  /** The most operations that one of them lags behind. */
+  readonly lag: number;
+}
+
 /**
  * The append-only, ordered, durable record of every shard: the only source of truth.
  *
@@ -97,6 +107,10 @@ export interface Log {
    */
   truncate(shard: number, before: number): void;
   extent(shard: number): Extent;
+  /** Records that are stored, as far as is known, and that its reader here has not been given yet. Absent: none ever. */
+  lag?(shard: number): number;
+  /** Absent: there is one copy. */
+  replication?(shard: number): Replication;
   /** Bytes that may still be appended before the store is full, or `Infinity`. */
   room(): number;
   /** The configuration key that bounds {@link room}. Default: `data.maxBytes`. */

@@ -3,6 +3,7 @@ import type { ConnectionOptions, NatsConnection } from 'nats';
 import { connect, credsAuthenticator, Events, nkeyAuthenticator } from 'nats';
 import { HubError } from '../std/errors.ts';
 import { natsFault } from './faults.ts';
+import type { NatsFigures, NatsRole } from './figures.ts';
 
 /** Where NATS is, and who the broker is there. */
 export interface NatsAccess {
@@ -20,6 +21,8 @@ export interface NatsAccess {
   readonly caFile?: string | undefined;
   readonly certFile?: string | undefined;
   readonly keyFile?: string | undefined;
+  /** Told of every connection that is made. */
+  readonly figures?: NatsFigures | undefined;
 }
 
 /** What a connection says of itself. */
@@ -40,11 +43,13 @@ const CONNECT_MS = 5000;
  *
  * @throws HubError `unavailable` (nobody answers), `unauthenticated`, `invalid` (a file can't be read).
  */
-export async function connectNats(access: NatsAccess, name: string): Promise<NatsConnection> {
+export async function connectNats(access: NatsAccess, name: string, role: NatsRole): Promise<NatsConnection> {
   const where = access.servers.join(', ');
   const options = connectionOptions(access, name);
   try {
-    return await connect(options);
+    const nats = await connect(options);
+    access.figures?.add(role, nats);
+    return nats;
   } catch (error) {
     throw natsFault(error, `connecting to NATS at ${where}`);
   }

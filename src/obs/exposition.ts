@@ -13,11 +13,43 @@ export type GaugeName =
   | 'queuedTasks'
   | 'queuedBytes'
   | 'oldestTask'
+  | 'unservedTasks'
+  | 'unservedMailboxes'
+  | 'oldestUnserved'
+  | 'deadLetters'
   | 'mailboxes'
+  | 'workers'
+  | 'listeners'
+  | 'credit'
   | 'sessions'
+  | 'connectedSessions'
   | 'connections'
+  | 'shardsOwned'
+  | 'shardsComing'
+  | 'shardsUnowned'
+  | 'shardsTotal'
+  | 'shardQueued'
+  | 'shardArrivals'
+  | 'members'
+  | 'links'
   | 'logBytes'
+  | 'logRoom'
+  | 'logLag'
+  | 'memoryLimit'
+  | 'natsConnected'
+  | 'natsDisconnects'
+  | 'natsRoundTrip'
+  | 'natsSent'
+  | 'natsReceived'
+  | 'natsSentMessages'
+  | 'natsReceivedMessages'
+  | 'streamsUnavailable'
+  | 'replicasBehind'
+  | 'replicaLag'
   | 'draining';
+
+/** One value, or one for each value of the metric's label. */
+export type Readings = number | Iterable<readonly [label: string, value: number]>;
 
 type Labels = Readonly<Record<string, string | number>>;
 
@@ -40,9 +72,18 @@ const COUNTERS = [
   'duplicates',
   'copiesDropped',
   'appendBytes',
+  'replayBytes',
+  'stalls',
 ] as const;
-const HISTOGRAMS = ['routing', 'endToEnd', 'appendSeconds', 'appendRecords'] as const;
-const BY_REASON = ['refused', 'limits', 'dead'] as const;
+const HISTOGRAMS = [
+  'routing',
+  'endToEnd',
+  'appendSeconds',
+  'decisionSeconds',
+  'appendTasks',
+  'replaySeconds',
+] as const;
+const BY_LABEL = ['refused', 'limits', 'dead', 'appendFailures', 'ownership', 'sessionEvents'] as const;
 const RATES = ['tasksPerSecond', 'resultsPerSecond', 'progressPerSecond', 'messagesPerSecond'] as const;
 
 /** What `/metrics` shows: the broker's instruments, read when Prometheus asks and not before. */
@@ -57,8 +98,17 @@ export class Exposition {
   }
 
   /** From now on shows these gauges, too. Each may be given once. */
-  watch(sources: Readonly<Partial<Record<GaugeName, () => number>>>): void {
-    for (const [name, read] of Object.entries(sources)) this.#gauge(name as GaugeName, read);
+  watch(sources: Readonly<Partial<Record<GaugeName, () => Readings>>>): void {
+    for (const [name, read] of Object.entries(sources)) this.#watch(name as GaugeName, read);
+  }
+
+  #watch(row: GaugeName, read: () => Readings): void {
+    const [label = ''] = METRICS[row].labels;
+    this.#show(row, () => {
+      const seen = read();
+      if (typeof seen === 'number') return [single(seen)];
+      return Array.from(seen, ([value, reading]) => single(reading, { [label]: value }));
+    });
   }
 
   /** The content type of {@link text}. */
@@ -76,8 +126,11 @@ export class Exposition {
     this.#show('messages', () => [single(metrics.messages)]);
     for (const name of RATES) this.#gauge(name, () => metrics.rates()[name]);
     for (const name of HISTOGRAMS) this.#show(name, () => buckets(name, metrics[name]));
-    for (const name of BY_REASON)
+    for (const name of BY_LABEL)
       this.#show(name, () => each(METRICS[name].labels[0], metrics[name].entries()));
+    this.#show('handover', () =>
+      [...metrics.handover.entries()].flatMap(([side, pauses]) => buckets('handover', pauses, { side })),
+    );
   }
 
   #showTaskTypes({ taskTypes }: Metrics): void {

@@ -57,10 +57,22 @@ export class Metrics {
   readonly limits = new Labelled(REASONS, () => new Counter());
   /** By reason. */
   readonly dead = new Labelled(REASONS, () => new Counter());
-  /** Records in one flush of the log. */
-  readonly appendRecords = new Histogram(BATCH_BOUNDS);
+  /** Tasks in one record. */
+  readonly appendTasks = new Histogram(BATCH_BOUNDS);
   readonly appendSeconds = new Histogram(LATENCY_BOUNDS);
+  readonly decisionSeconds = new Histogram(LATENCY_BOUNDS);
   readonly appendBytes = new Counter();
+  /** By error code. */
+  readonly appendFailures = new Labelled(REASONS, () => new Counter());
+  readonly replaySeconds = new Histogram(LATENCY_BOUNDS);
+  readonly replayBytes = new Counter();
+  /** `taken`, `released`, `lost`. */
+  readonly ownership = named(['taken', 'released', 'lost'], () => new Counter());
+  /** `release`, `take`. */
+  readonly handover = named(['release', 'take'], () => new Histogram(LATENCY_BOUNDS));
+  /** `opened`, `resumed`, `lost`, `expired`, `closed`. */
+  readonly sessionEvents = named(['opened', 'resumed', 'lost', 'expired', 'closed'], () => new Counter());
+  readonly stalls = new Counter();
 
   /** By task type; beyond the bound all share the figures of `other`. */
   readonly taskTypes: Labelled<TaskTypeMetrics>;
@@ -95,4 +107,11 @@ export class Metrics {
     const messagesPerSecond = tasksPerSecond + resultsPerSecond + progressPerSecond;
     return { tasksPerSecond, resultsPerSecond, progressPerSecond, messagesPerSecond };
   }
+}
+
+/** Instruments that are there from the start, so that a first event is seen as an increase. */
+function named<T>(values: readonly string[], make: () => T): Labelled<T> {
+  const labelled = new Labelled(values.length, make);
+  for (const value of values) labelled.of(value);
+  return labelled;
 }

@@ -1,10 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import { Exposition } from '../../../src/obs/exposition.ts';
+import type { GaugeName } from '../../../src/obs/exposition.ts';
 import { Histogram } from '../../../src/obs/instruments.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
 import { NodeProcess } from '../../../src/obs/process.ts';
 import type { ProcessProbe } from '../../../src/obs/process.ts';
 import { METRICS } from '../../../src/obs/table.ts';
+import type { MetricName } from '../../../src/obs/table.ts';
 import type { Clock } from '../../../src/std/clock.ts';
 
 let now = 1_000_000;
@@ -20,18 +22,16 @@ const probe: ProcessProbe = {
   gcPauses: () => [['minor', new Histogram([1])]],
 };
 
-const gauges = {
-  activeAgents: () => 1,
-  activeTasks: () => 2,
-  queuedTasks: () => 3,
-  queuedBytes: () => 4,
-  oldestTask: () => 5,
-  mailboxes: () => 6,
-  sessions: () => 7,
-  connections: () => 8,
-  logBytes: () => 9,
-  draining: () => 0,
-};
+/** All metrics that the instruments and the process don't give. */
+function watchAll(exposition: Exposition, of: Metrics): void {
+  const counted = new Set([...Object.keys(of), 'messages', 'tasks', 'taskDuration']);
+  for (const name of Object.keys(METRICS) as (GaugeName | MetricName)[]) {
+    if (counted.has(name) || METRICS[name].name.match(/^(process|nodejs)_|_per_second$|_cpu_|event_loop/))
+      continue;
+    const [label] = METRICS[name].labels;
+    exposition.watch({ [name]: () => (label === undefined ? 1 : [['a', 1]]) });
+  }
+}
 
 function lines(text: string): string[] {
   return text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
@@ -39,8 +39,9 @@ function lines(text: string): string[] {
 
 describe('the exposition', () => {
   test('says type and help of every metric of the table, and of no other', async () => {
-    const exposition = new Exposition(new Metrics({ clock, taskTypes: 2 }), probe);
-    exposition.watch(gauges);
+    const metrics = new Metrics({ clock, taskTypes: 2 });
+    const exposition = new Exposition(metrics, probe);
+    watchAll(exposition, metrics);
     const text = await exposition.text();
     const types = text.split('\n').filter((line) => line.startsWith('# TYPE '));
     const expected = Object.values(METRICS).map(({ name, type }) => `# TYPE ${name} ${type}`);
@@ -74,7 +75,7 @@ describe('the exposition', () => {
     metrics.refused.of('exhausted').add(2);
     metrics.limits.of('limits.mailboxDepth').add(2);
     metrics.dead.of('max_attempts').add();
-    metrics.appendRecords.observe(100);
+    metrics.appendTasks.observe(100);
     const text = lines(await exposition.text());
     for (const line of [
       'agenthub_results_total 5',
@@ -82,8 +83,8 @@ describe('the exposition', () => {
       'agenthub_refused_total{reason="exhausted"} 2',
       'agenthub_limits_hit_total{limit="limits.mailboxDepth"} 2',
       'agenthub_dead_letters_total{reason="max_attempts"} 1',
-      'agenthub_log_batch_records_bucket{le="100"} 1',
-      'agenthub_log_batch_records_bucket{le="30"} 0',
+      'agenthub_log_batch_tasks_bucket{le="100"} 1',
+      'agenthub_log_batch_tasks_bucket{le="30"} 0',
       'agenthub_queued_tasks 42',
       'agenthub_event_loop_delay_seconds{quantile="0.99"} 0.002',
       'process_resident_memory_bytes 4',
