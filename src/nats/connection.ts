@@ -3,7 +3,14 @@ import type { ConnectionOptions, NatsConnection } from 'nats';
 import { connect, credsAuthenticator, Events, nkeyAuthenticator } from 'nats';
 import { HubError } from '../std/errors.ts';
 import { natsFault } from './faults.ts';
-import type { NatsFigures, NatsRole } from './figures.ts';
+
+/** What a connection to NATS is for. */
+export type NatsRole = 'writing' | 'reading' | 'bus' | 'documents';
+
+/** Is told of connections. */
+export interface ConnectionRegister {
+  add(role: NatsRole, nats: NatsConnection): void;
+}
 
 /** Where NATS is, and who the broker is there. */
 export interface NatsAccess {
@@ -22,7 +29,7 @@ export interface NatsAccess {
   readonly certFile?: string | undefined;
   readonly keyFile?: string | undefined;
   /** Told of every connection that is made. */
-  readonly figures?: NatsFigures | undefined;
+  readonly figures?: ConnectionRegister | undefined;
 }
 
 /** What a connection says of itself. */

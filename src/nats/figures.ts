@@ -1,8 +1,6 @@
 import type { NatsConnection } from 'nats';
+import type { ConnectionRegister, NatsRole } from './connection.ts';
 import { watchConnection } from './connection.ts';
-
-/** What a connection to NATS is for. */
-export type NatsRole = 'writing' | 'reading' | 'bus' | 'documents';
 
 interface Watched {
   readonly nats: NatsConnection;
@@ -16,7 +14,7 @@ interface Watched {
 export type PerConnection = readonly (readonly [role: NatsRole, value: number])[];
 
 /** What the connections of one broker to NATS have seen so far; it counts along, and is read at a scrape. */
-export class NatsFigures {
+export class NatsFigures implements ConnectionRegister {
   readonly #connections = new Map<NatsRole, Watched>();
 
   /** From now on tells of that connection, too. */

@@ -1,9 +1,9 @@
-import type { Broker } from '../broker/broker.ts';
-import type { NatsFigures } from '../nats/figures.ts';
-import type { GaugeName, Readings } from '../obs/exposition.ts';
-import type { Clock } from '../std/clock.ts';
-import { attached } from './census.ts';
-import type { BrokerStatus } from './status.ts';
+import type { Broker } from './broker/broker.ts';
+import type { NatsFigures } from './nats/figures.ts';
+import type { GaugeName, Readings } from './obs/exposition.ts';
+import type { Clock } from './std/clock.ts';
+import { attached } from './edge/census.ts';
+import type { BrokerStatus } from './edge/status.ts';
 
 /** What {@link gauges} read. */
 export interface GaugeSources {
