@@ -1,6 +1,7 @@
 import type { JetStreamManager, StreamConfig, StreamInfo } from 'nats';
 import { nanos } from 'nats';
 import type { Pool } from '../core/pools.ts';
+import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 
@@ -17,12 +18,16 @@ export interface StreamsPlan {
   readonly maxBytesPerShard: number;
   /** The name of a log that is made now; an existing one keeps its own. */
   readonly generation: string;
+  readonly clock: Clock;
 }
 
 /** Appends with the same id within this time are stored once, in milliseconds. */
 const DUPLICATE_WINDOW_MS = 30_000;
 /** Streams asked for or made at a time. */
 const AT_ONCE = 16;
+/** Until a stream that others are making is looked for again, in milliseconds, and how often it is. */
+const LOOK_AGAIN_MS = 100;
+const LOOKS = 100;
 
 /** In the metadata of every stream: what must be the same for its records to mean the same. */
 const FORMAT = { 'agenthub.format': '1', 'agenthub.hash': 'fnv1a-32' } as const;
@@ -88,11 +93,25 @@ async function claim(jsm: JetStreamManager, plan: StreamsPlan): Promise<string> 
     await jsm.streams.add(wish(plan, shard, plan.generation));
     return plan.generation;
   } catch (error) {
-    const info = apiCode(error) === API.taken ? await find(jsm, plan, shard) : undefined;
+    const info = apiCode(error) === API.taken ? await appearing(jsm, plan, shard) : undefined;
     if (info === undefined) throw natsFault(error, `making the stream ${streamName(plan.prefix, shard)}`);
     checkMeaning(info, plan);
     return generationOf(info) ?? plan.generation;
   }
+}
+
+/** A stream of which a cluster of servers says that it is being made: some of them don't find it yet. */
+async function appearing(
+  jsm: JetStreamManager,
+  plan: StreamsPlan,
+  shard: number,
+): Promise<StreamInfo | undefined> {
+  for (let look = 1; look < LOOKS; look++) {
+    const info = await find(jsm, plan, shard);
+    if (info !== undefined) return info;
+    await new Promise<void>((resolve) => void plan.clock.after(LOOK_AGAIN_MS, resolve));
+  }
+  return find(jsm, plan, shard);
 }
 
 /** Which log a stream belongs to: made anew, it is another one. */

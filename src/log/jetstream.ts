@@ -33,6 +33,8 @@ interface Link {
   readonly jsm: JetStreamManager;
 }
 
+/** How often a NATS is asked that lets us in and says nothing more. Each time takes some seconds. */
+const ATTEMPTS = 4;
 /** NATS counts headers as payload; ours are far smaller than this. */
 const HEADER_BYTES = 1024;
 /** How often unanswered appends and silent readers are looked for, in milliseconds. */
@@ -80,10 +82,11 @@ export class JetStreamLog implements Log {
       const writing = await link(options, options.name, 'writing');
       links.push(writing);
       checkServer(writing.nats);
-      const streams = await openStreams(writing.jsm, options);
+      const streams = await patiently(() => openStreams(writing.jsm, options));
       const reading = await link(options, `${options.name} (reading)`, 'reading');
       links.push(reading);
       const log = new JetStreamLog(options, writing, reading, streams);
+      await patiently(() => log.findOwners());
       await log.prepare();
       return log;
     } catch (error) {
@@ -216,8 +219,11 @@ export class JetStreamLog implements Log {
     await Promise.all([this.writing.nats.close(), this.reading.nats.close()]);
   }
 
-  private async prepare(): Promise<void> {
+  private async findOwners(): Promise<void> {
     await Promise.all(this.streams.map((stream) => this.findOwner(stream)));
+  }
+
+  private async prepare(): Promise<void> {
     await this.appender.probe(this.stream(0));
     void watchConnection(this.writing.nats, {
       lost: () => {
@@ -295,6 +301,18 @@ export class JetStreamLog implements Log {
     const stream = this.streams[shard];
     if (stream === undefined) throw new RangeError(`shard ${shard} of ${this.shards}`);
     return stream;
+  }
+}
+
+/** Of streams that were just made nobody answers before their servers have a leader. */
+async function patiently<T>(run: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await run();
+    } catch (error) {
+      const fault = natsFault(error, 'opening the log');
+      if (fault.code !== 'unavailable' || attempt === ATTEMPTS) throw fault;
+    }
   }
 }
 

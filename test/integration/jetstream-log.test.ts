@@ -314,6 +314,20 @@ describe('streams that exist', () => {
     await open(server, together);
   });
 
+  test('are one log, also if a cluster of servers has yet to agree on them', async () => {
+    const members = await NatsServer.cluster(3);
+    servers.push(...members);
+    await until(() =>
+      ask(members[0]!, (jsm) => jsm.streams.list().next()).then(
+        () => true,
+        () => false,
+      ),
+    );
+    const together = { prefix: 'together', shards: 6, replicas: 3 };
+    const logs = await Promise.all([...members, ...members].map((server) => open(server, together)));
+    expect(new Set(logs.map(({ generation }) => generation)).size).toBe(1);
+  }, 60_000);
+
   test('are made stronger, but never weaker', async () => {
     const server = await serve();
     const prefix = 'grow';
