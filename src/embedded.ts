@@ -21,6 +21,7 @@ import { LEVEL } from './edge/session.ts';
 import { SessionsDoor } from './edge/sessions-door.ts';
 import { BrokerStatus } from './edge/status.ts';
 import { gauges } from './gauges.ts';
+import { CertificateWatch } from './edge/tls.ts';
 import { DiskStorage } from './log/disk.ts';
 import { FileLog } from './log/file.ts';
 import { JetStreamLog } from './log/jetstream.ts';
@@ -85,11 +86,11 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   };
   guardListen(config.grpc.host, 'grpc.host', lockOptions);
   guardListen(config.http.host, 'http.host', lockOptions);
-  const tls = readTls(config);
   const version = config.service.version ?? packageVersion();
   const lock = new Lock(lockOptions);
   const door = new Door(lock);
   const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
+  const tls = watchCertificates(config, logger, metrics);
   const probe = new NodeProcess(clock);
   const figures = new NatsFigures();
   const log = await patiently('the log', () => openLog(config, logger, figures), logger);
@@ -212,7 +213,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   });
   const grpc = new GrpcEdge(services, clock, {
     ...config.grpc,
-    ...(tls ? { tls: { ...tls, clientCa: tls.clientCa } } : {}),
+    tls,
   });
 
   const exposition = new Exposition(metrics, probe);
@@ -224,6 +225,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       connections: () => door.connections,
       memoryHighWaterBytes: config.limits.memoryHighWaterBytes,
       nats: figures,
+      certificateRemaining: () => tls?.remainingSeconds ?? [],
     }),
   );
   const http = new HttpEdge(
@@ -252,6 +254,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
   };
   look();
 
+  tls?.start();
   const grpcPort = await grpc.listen();
   const httpPort = await http.listen();
   logger.info({ broker: broker.id, grpcPort, httpPort, durability: log.durability }, 'the broker is ready');
@@ -273,6 +276,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     broker.stop();
     await letGo();
     await http.close();
+    tls?.stop();
     probe.close();
     await spans?.close();
     logger.info({ broker: broker.id }, 'the broker has stopped');
@@ -347,14 +351,17 @@ async function openSpans(
   return new OtlpSpans({ endpoint, ratio, resource, clock: systemClock, logger });
 }
 
-function readTls(config: Config): { cert: Buffer; key: Buffer; clientCa: Buffer | null } | undefined {
-  const { certFile, keyFile, clientCaFile } = config.tls;
+function watchCertificates(config: Config, logger: Logger, metrics: Metrics): CertificateWatch | undefined {
+  const { certFile, keyFile, clientCaFile, clientCertificates, reloadMs } = config.tls;
   if (certFile === undefined || keyFile === undefined) return undefined;
-  return {
-    cert: readFileSync(certFile),
-    key: readFileSync(keyFile),
-    clientCa: clientCaFile === undefined ? null : readFileSync(clientCaFile),
-  };
+  return new CertificateWatch({
+    files: { certFile, keyFile, clientCaFile },
+    clientCertificates,
+    reloadMs,
+    clock: systemClock,
+    logger,
+    counted: (result) => metrics.tlsReloads.of(result).add(),
+  });
 }
 
 function packageVersion(): string {

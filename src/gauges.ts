@@ -13,6 +13,8 @@ export interface GaugeSources {
   readonly connections: () => number;
   readonly memoryHighWaterBytes: number;
   readonly nats: NatsFigures;
+  /** Seconds; nothing without TLS. */
+  readonly certificateRemaining: () => Readings;
 }
 
 /** Gauges that are read together count only once what takes long to count, in milliseconds. */
@@ -20,7 +22,7 @@ const TOGETHER_MS = 100;
 
 /** Where each gauge of the exposition gets its value from. */
 export function gauges(sources: GaugeSources): Readonly<Record<GaugeName, () => Readings>> {
-  const { broker, status, clock, connections, memoryHighWaterBytes, nats } = sources;
+  const { broker, status, clock, connections, memoryHighWaterBytes, nats, certificateRemaining } = sources;
   const { log, cluster, sessions } = broker;
   const tasks = together(clock, () => status.tasks());
   const attachments = together(clock, () => attached(broker.owners));
@@ -29,6 +31,7 @@ export function gauges(sources: GaugeSources): Readonly<Record<GaugeName, () => 
   const replication = (): { available: boolean; behind: number; lag: number }[] =>
     broker.owners.flatMap(({ shard }) => log.replication?.(shard) ?? []);
   return {
+    certificateRemaining,
     activeAgents: () => status.activeAgents,
     activeTasks: () => tasks().active,
     queuedTasks: () => tasks().queued,

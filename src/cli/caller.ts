@@ -1,6 +1,9 @@
 import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from '@bufbuild/protobuf';
 import { create } from '@bufbuild/protobuf';
-import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import type { Client } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
+import type { TlsOptions } from '../client/dial.ts';
+import { dial } from '../client/dial.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import { unaryMethod } from '../wire/service.ts';
@@ -10,8 +13,7 @@ import { errorOf } from '../wire/status.ts';
 export interface Target {
   readonly address: string;
   readonly token: string | undefined;
-  /** Authorities in PEM; undefined: those that Node trusts. Without TLS the field itself is undefined. */
-  readonly tls: { readonly ca?: Buffer } | undefined;
+  readonly tls: TlsOptions | undefined;
 }
 
 /** A method that takes one request and gives one response. */
@@ -34,8 +36,7 @@ export class Caller implements Disposable {
     const { address, token, tls } = target;
     this.target = target;
     this.clock = clock;
-    const lock = tls === undefined ? credentials.createInsecure() : credentials.createSsl(tls.ca ?? null);
-    this.client = new Client(address, lock, { 'grpc.max_receive_message_length': -1 });
+    this.client = dial(address, tls, { 'grpc.max_receive_message_length': -1 });
     if (token !== undefined) this.metadata.set('authorization', `Bearer ${token}`);
   }
 

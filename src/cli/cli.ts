@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import type { Command } from 'commander';
-import type { Hub } from '../client/index.ts';
+import type { Hub, TlsOptions } from '../client/index.ts';
 import type { LoadedConfig } from '../config/load.ts';
 import { loadConfig } from '../config/load.ts';
+import type { Config } from '../config/schema.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
@@ -20,6 +21,9 @@ export interface GlobalFlags {
   readonly token?: string;
   readonly tls?: boolean;
   readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+  readonly serverName?: string;
   readonly debug?: boolean;
 }
 
@@ -42,8 +46,16 @@ export class Cli {
 
   /** The configuration, of which `flags` are given beside the global ones. */
   load(command: Command, flags: Readonly<Record<string, unknown>> = {}): LoadedConfig {
-    const { config: file, broker, token, tls, caFile } = globalFlags(command);
-    const client = { clientToken: token, clientTls: tls, clientCaFile: caFile, ...addressFlags(broker) };
+    const { config: file, broker, token, tls, caFile, certFile, keyFile, serverName } = globalFlags(command);
+    const client = {
+      clientToken: token,
+      clientTls: tls,
+      clientCaFile: caFile,
+      clientCertFile: certFile,
+      clientKeyFile: keyFile,
+      clientServerName: serverName,
+      ...addressFlags(broker),
+    };
     return loadConfig({ file, env: this.terminal.env, flags: { ...client, ...flags } });
   }
 
@@ -69,12 +81,9 @@ export class Cli {
   }
 
   private target(command: Command): Target {
-    const { host, port, token, tls, caFile } = this.load(command).config.client;
-    return {
-      address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
-      token,
-      tls: caFile !== undefined ? { ca: readCa(caFile) } : tls ? {} : undefined,
-    };
+    const { client } = this.load(command).config;
+    const { host, port, token } = client;
+    return { address: `${host.includes(':') ? `[${host}]` : host}:${port}`, token, tls: tlsOf(client) };
   }
 
   private debugLogger(): Logger {
@@ -104,12 +113,22 @@ function addressFlags(address: string | undefined): { clientHost?: string; clien
   return { ...(host ? { clientHost: host } : {}), ...(port ? { clientPort: port } : {}) };
 }
 
-function readCa(path: string): Buffer {
+function tlsOf({ tls, caFile, certFile, keyFile, serverName }: Config['client']): TlsOptions | undefined {
+  const options = {
+    ...(caFile === undefined ? {} : { ca: readPem(caFile, 'the authorities', '--ca-file') }),
+    ...(certFile === undefined ? {} : { cert: readPem(certFile, 'the certificate', '--cert-file') }),
+    ...(keyFile === undefined ? {} : { key: readPem(keyFile, 'the private key', '--key-file') }),
+    ...(serverName === undefined ? {} : { serverName }),
+  };
+  return tls || Object.keys(options).length > 0 ? options : undefined;
+}
+
+function readPem(path: string, what: string, field: string): Buffer {
   try {
     return readFileSync(path);
   } catch (error) {
-    throw new HubError('invalid', `the authorities in ${path} can't be read: ${String(error)}`, {
-      field: '--ca-file',
+    throw new HubError('invalid', `${what} in ${path} can't be read: ${String(error)}`, {
+      field,
       cause: error,
     });
   }

@@ -40,6 +40,9 @@ export function createProgram(cli: Cli): Command {
     .option('--token <token>', 'bearer token; better in AGENTHUB_CLIENT_TOKEN, where nobody sees it')
     .option('--tls', 'encrypt, and trust the usual authorities')
     .option('--ca-file <path>', 'encrypt, and trust these authorities (PEM)')
+    .option('--cert-file <path>', 'encrypt, and show this certificate (PEM); needs --key-file')
+    .option('--key-file <path>', 'the private key of that certificate (PEM)')
+    .option('--server-name <name>', 'encrypt, and expect this name in the certificate of the broker')
     .option('--config <path>', 'configuration file (default: AGENTHUB_CONFIG)')
     .option('--debug', 'tell what happens, and show where errors come from')
     .addHelpText(

@@ -4,7 +4,7 @@ import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { silent } from '../std/logger.ts';
 import { systemClock, systemRandom } from '../std/system.ts';
-import type { TlsOptions } from './grpc.ts';
+import type { TlsOptions } from './dial.ts';
 import { GrpcTransport } from './grpc.ts';
 import { Hub } from './hub.ts';
 import type { SessionState } from './session.ts';
@@ -18,8 +18,11 @@ export interface ConnectOptions {
   readonly agent?: string;
   /** The bearer token, if the broker asks for one. */
   readonly token?: string;
-  /** Set for TLS; `{}` trusts what Node trusts. */
-  readonly tls?: TlsOptions;
+  /**
+   * Set for TLS; `{}` trusts what Node trusts. A function is asked before each connection, so that certificates which
+   * are renewed are used.
+   */
+  readonly tls?: TlsOptions | (() => TlsOptions);
   /** For people: name and version of your program. */
   readonly client?: string;
   /** The largest frame that is received, in bytes. Default 64 MiB. */

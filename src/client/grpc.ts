@@ -1,32 +1,20 @@
-import { isIP } from 'node:net';
-import type { PeerCertificate } from 'node:tls';
-import { checkServerIdentity } from 'node:tls';
 import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
-import type { ChannelCredentials, ChannelOptions, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
-import { Client, credentials, Metadata } from '@grpc/grpc-js';
+import type { ChannelOptions, Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import { Broker } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { serviceDefinition, unaryMethod } from '../wire/service.ts';
 import { errorOf } from '../wire/status.ts';
+import type { TlsOptions } from './dial.ts';
+import { dial } from './dial.ts';
 import type { Link, LinkEvents, Transport, UnaryMethod } from './link.ts';
-
-/** Certificates, in PEM. */
-export interface TlsOptions {
-  /** The authorities that the broker's certificate may come from. Default: those that Node trusts. */
-  readonly ca?: Uint8Array | string;
-  /** The client's own certificate and key, if the broker asks for one. */
-  readonly cert?: Uint8Array | string;
-  readonly key?: Uint8Array | string;
-  /** The name that the broker's certificate must have, if it isn't the one that was dialled. */
-  readonly serverName?: string;
-}
 
 /** What {@link GrpcTransport} needs. */
 export interface GrpcOptions {
   readonly clock: Clock;
   readonly token: string | undefined;
-  readonly tls: TlsOptions | undefined;
+  readonly tls: TlsOptions | (() => TlsOptions) | undefined;
   /** The largest frame that is received, in bytes. */
   readonly maxFrameBytes: number;
 }
@@ -40,6 +28,7 @@ const FLOW_CONTROL_BYTES = 1024 * 1024;
 export class GrpcTransport implements Transport {
   private readonly options: GrpcOptions;
   private readonly channel: ChannelOptions;
+  private tls: TlsOptions | undefined;
 
   constructor(options: GrpcOptions) {
     this.options = options;
@@ -54,9 +43,6 @@ export class GrpcTransport implements Transport {
       'grpc.max_receive_message_length': options.maxFrameBytes,
       'grpc.max_send_message_length': -1,
       'grpc-node.flow_control_window': FLOW_CONTROL_BYTES,
-      ...(options.tls?.serverName === undefined
-        ? {}
-        : { 'grpc.ssl_target_name_override': options.tls.serverName }),
     };
   }
 
@@ -64,8 +50,18 @@ export class GrpcTransport implements Transport {
     const { clock, token, tls } = this.options;
     const metadata = new Metadata();
     if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
-    const channel = { ...this.channel, ...nameOption(address, tls) };
-    return new GrpcLink(new Client(address, credentialsOf(address, tls), channel), metadata, clock, events);
+    const client = dial(address, typeof tls === 'function' ? this.renewed(tls) : tls, this.channel);
+    return new GrpcLink(client, metadata, clock, events);
+  }
+
+  /** What `ask` gives; if it fails, as when files are being replaced, what it gave last. */
+  private renewed(ask: () => TlsOptions): TlsOptions {
+    try {
+      return (this.tls = ask());
+    } catch (error) {
+      if (this.tls === undefined) throw error;
+      return this.tls;
+    }
   }
 }
 
@@ -134,38 +130,4 @@ class GrpcLink implements Link {
       );
     });
   }
-}
-
-function credentialsOf(address: string, tls: TlsOptions | undefined): ChannelCredentials {
-  if (tls === undefined) return credentials.createInsecure();
-  const ip = ipOf(address);
-  const verify =
-    ip === undefined || tls.serverName !== undefined
-      ? {}
-      : {
-          checkServerIdentity: (_name: string, certificate: PeerCertificate) =>
-            checkServerIdentity(ip, certificate),
-        };
-  return credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert), verify);
-}
-
-/**
- * The name to ask the broker for in TLS. That may not be an address
- * (https://www.rfc-editor.org/rfc/rfc6066#section-3), which grpc-js does not know: an address then asks
- * for localhost, and the certificate is checked for the address.
- */
-function nameOption(address: string, tls: TlsOptions | undefined): ChannelOptions {
-  if (tls === undefined) return {};
-  const name = tls.serverName ?? (ipOf(address) === undefined ? undefined : 'localhost');
-  return name === undefined ? {} : { 'grpc.ssl_target_name_override': name };
-}
-
-/** The IP address in `1.2.3.4:50051` or `[::1]:50051`, if there is one. */
-function ipOf(address: string): string | undefined {
-  const host = address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
-  return isIP(host) === 0 ? undefined : host;
-}
-
-function pem(text: Uint8Array | string | undefined): Buffer | null {
-  return text === undefined ? null : Buffer.from(text);
 }

@@ -1,7 +1,7 @@
 /** The TypeScript SDK: everything that a program which talks to AgentHub may use. */
 export { connect, addressFromEnv } from './connect.ts';
 export type { ConnectOptions } from './connect.ts';
-export type { TlsOptions } from './grpc.ts';
+export type { TlsOptions } from './dial.ts';
 export type { Hub, PublishOptions, RequestOptions } from './hub.ts';
 export type { SessionState } from './session.ts';
 export type {

@@ -80,6 +80,11 @@ export function configSchema(memoryBytes: number) {
           'Time that running calls have left after that; 0: as long as they need.',
         ),
         maxConcurrentStreams: key(count(1, 1_000_000), '1000', 'Calls in progress on one connection.'),
+        handshakeTimeoutMs: key(
+          duration(50, HOUR),
+          '10s',
+          'Time a new connection has to agree on encryption and to begin to speak HTTP/2.',
+        ),
       }),
       http: section('Health, metrics, capacity and drain over HTTP.', {
         host: key(
@@ -98,7 +103,19 @@ export function configSchema(memoryBytes: number) {
         keyFile: optional(text, 'Private key of the certificate, PEM.'),
         clientCaFile: optional(
           text,
-          'Authorities, PEM, one of which must have signed the certificate of every gRPC client.',
+          'Authorities, PEM, one of which must have signed the certificates that gRPC clients show.',
+        ),
+        clientCertificates: key(
+          oneOf('require', 'request'),
+          'require',
+          'With `clientCaFile`: whether every gRPC client must show a certificate, or may. On the HTTP port it always ' +
+            'may.',
+        ),
+        reloadMs: key(
+          duration(50, DAY),
+          '10s',
+          'How often the files are looked at; when they have changed, new connections get the new certificate, and ' +
+            'those that exist stay.',
         ),
       }).superRefine((tls, check) => {
         together(check, tls, 'certFile', 'keyFile');
@@ -320,9 +337,15 @@ export function configSchema(memoryBytes: number) {
         host: key(text, 'localhost', 'Host of the broker.'),
         port: key(port, '50051', 'Port of its gRPC services.'),
         token: optional(token, 'Bearer token sent with every call.'),
-        tls: key(flag, 'false', 'Whether to encrypt; always so if `caFile` is set.'),
+        tls: key(flag, 'false', 'Whether to encrypt; always so if one of the next four is set.'),
         caFile: optional(text, 'Authorities, PEM, that may sign the certificate of the broker.'),
-      }),
+        certFile: optional(text, 'Certificate of the client, PEM, if the broker asks for one.'),
+        keyFile: optional(text, 'Private key of that certificate, PEM.'),
+        serverName: optional(
+          text,
+          'Name that the certificate of the broker must have, if it is not the one that is dialled.',
+        ),
+      }).superRefine((client, check) => together(check, client, 'certFile', 'keyFile')),
     })
     .superRefine((config, check) => {
       if (config.grpc.maxMessageBytes >= config.limits.taskBytes + ENVELOPE) return;

@@ -8,8 +8,10 @@ import type { Logger } from '../std/logger.ts';
 import { writeCapacity } from '../wire/capacity.ts';
 import type { Capacity } from '../wire/capacity.ts';
 import type { Credentials, Scope } from './auth.ts';
+import { secureContext } from './certificates.ts';
 import { healthDocument } from './health.ts';
 import type { Health, HealthCheck } from './health.ts';
+import type { TlsSource } from './tls.ts';
 
 /** How far a drain has come, as `/drain` shows it. */
 export interface DrainStatus {
@@ -45,8 +47,8 @@ export interface HttpOptions {
   readonly requestTimeoutMs: number;
   /** Time that a connection may be silent between two requests. */
   readonly idleTimeoutMs: number;
-  /** PEM texts; without them the server speaks plain HTTP. */
-  readonly tls?: { readonly cert: string | Buffer; readonly key: string | Buffer } | undefined;
+  /** Without it the server speaks plain HTTP. */
+  readonly tls?: TlsSource | undefined;
 }
 
 interface Answer {
@@ -90,7 +92,6 @@ export class HttpEdge {
   readonly #server: Server;
   #closing = false;
 
-  /** @throws HubError `invalid` if certificate and key can't be used. */
   constructor(parts: HttpParts, options: HttpOptions) {
     this.#parts = parts;
     this.#options = options;
@@ -251,16 +252,23 @@ function newServer(
 }
 
 function newTlsServer(
-  tls: NonNullable<HttpOptions['tls']>,
+  tls: TlsSource,
   settings: Readonly<{ requestTimeout: number }>,
   serve: (request: IncomingMessage, response: ServerResponse) => void,
 ): Server {
-  try {
-    return createTlsServer({ ...settings, ...tls, handshakeTimeout: settings.requestTimeout }, serve);
-  } catch (cause) {
-    const message = `tls.certFile and tls.keyFile can't be used: ${toHubError(cause).message}`;
-    throw new HubError('invalid', message, { field: 'tls.certFile', cause });
-  }
+  const server = createTlsServer(
+    {
+      ...settings,
+      ...secureContext(tls.current),
+      // Nobody has to show one here: those who ask for the health of a broker have none.
+      requestCert: tls.current.clientCa !== null,
+      rejectUnauthorized: false,
+      handshakeTimeout: settings.requestTimeout,
+    },
+    serve,
+  );
+  tls.watch((material) => server.setSecureContext(secureContext(material)));
+  return server;
 }
 
 /**

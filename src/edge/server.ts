@@ -3,6 +3,8 @@ import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import { widenConnections, widenStreams } from './http2-windows.ts';
+import type { TlsSource } from './tls.ts';
+import { ChangingCredentials } from './tls.ts';
 
 /** How the gRPC port behaves. Times in milliseconds, sizes in bytes. */
 export interface GrpcOptions {
@@ -15,9 +17,9 @@ export interface GrpcOptions {
   /** 0: running calls may take as long as they need. */
   readonly maxConnectionAgeGraceMs: number;
   readonly maxConcurrentStreams: number;
-  /** PEM. */
-  readonly tls?:
-    { readonly cert: Buffer; readonly key: Buffer; readonly clientCa: Buffer | null } | undefined;
+  /** Time that a client has to agree on how to encrypt. */
+  readonly handshakeTimeoutMs: number;
+  readonly tls?: TlsSource | undefined;
 }
 
 /** A service and its handlers. */
@@ -55,13 +57,9 @@ export class GrpcEdge {
 
   /** Listens, and answers with the port. Throws HubError `conflict` if the address is not to be had. */
   listen(): Promise<number> {
-    const { host, port, tls } = this.options;
+    const { host, port, tls, handshakeTimeoutMs } = this.options;
     const credentials = tls
-      ? ServerCredentials.createSsl(
-          tls.clientCa,
-          [{ cert_chain: tls.cert, private_key: tls.key }],
-          tls.clientCa !== null,
-        )
+      ? new ChangingCredentials(tls, handshakeTimeoutMs)
       : ServerCredentials.createInsecure();
     const address = host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
     return new Promise((resolve, reject) => {

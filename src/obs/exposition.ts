@@ -46,7 +46,8 @@ export type GaugeName =
   | 'streamsUnavailable'
   | 'replicasBehind'
   | 'replicaLag'
-  | 'draining';
+  | 'draining'
+  | 'certificateRemaining';
 
 /** One value, or one for each value of the metric's label. */
 export type Readings = number | Iterable<readonly [label: string, value: number]>;
@@ -83,7 +84,15 @@ const HISTOGRAMS = [
   'appendTasks',
   'replaySeconds',
 ] as const;
-const BY_LABEL = ['refused', 'limits', 'dead', 'appendFailures', 'ownership', 'sessionEvents'] as const;
+const BY_LABEL = [
+  'refused',
+  'limits',
+  'dead',
+  'appendFailures',
+  'ownership',
+  'sessionEvents',
+  'tlsReloads',
+] as const;
 const RATES = ['tasksPerSecond', 'resultsPerSecond', 'progressPerSecond', 'messagesPerSecond'] as const;
 
 /** What `/metrics` shows: the broker's instruments, read when Prometheus asks and not before. */

@@ -283,6 +283,20 @@ export const METRICS = {
     unit: 'connections',
     help: 'Open gRPC connections.',
   },
+  tlsReloads: {
+    name: 'agenthub_tls_reloads_total',
+    type: 'counter',
+    labels: ['result'],
+    unit: 'changes',
+    help: 'Changes of the files of `tls`, by what became of them: reloaded (in use) or refused (the former ones stay; the log says why).',
+  },
+  certificateRemaining: {
+    name: 'agenthub_tls_certificate_remaining_seconds',
+    type: 'gauge',
+    labels: [],
+    unit: 'seconds',
+    help: 'Time until the certificate in use expires; negative if it has. Not there without TLS.',
+  },
   logBytes: {
     name: 'agenthub_log_bytes',
     type: 'gauge',

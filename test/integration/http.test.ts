@@ -8,6 +8,7 @@ import type { LockOptions } from '../../src/edge/auth.ts';
 import type { HealthCheck } from '../../src/edge/health.ts';
 import { HttpEdge } from '../../src/edge/http.ts';
 import type { DrainStatus, HttpOptions, HttpParts } from '../../src/edge/http.ts';
+import type { TlsSource } from '../../src/edge/tls.ts';
 import { HubError } from '../../src/std/errors.ts';
 import { silent } from '../../src/std/logger.ts';
 import { systemClock } from '../../src/std/system.ts';
@@ -45,6 +46,13 @@ const OPTIONS: HttpOptions = {
   maxBodyBytes: 1000,
   requestTimeoutMs: 5000,
   idleTimeoutMs: 5000,
+};
+
+/** A certificate that does not change. */
+const FIXED: TlsSource = {
+  current: { cert: Buffer.from(CERTIFICATE), key: Buffer.from(KEY), clientCa: null, expiresAt: Infinity },
+  clientCertificates: 'require',
+  watch() {},
 };
 
 const OPEN: LockOptions = { tokens: [], adminTokens: [], insecure: false, publicMetrics: false };
@@ -434,7 +442,7 @@ describe('the life of the server', () => {
   });
 
   test('with a certificate it speaks TLS only', async () => {
-    const { port } = await start({ tls: { cert: CERTIFICATE, key: KEY } });
+    const { port } = await start({ tls: FIXED });
     const status = await new Promise((resolve, reject) => {
       const sent = tlsRequest(
         { host: '127.0.0.1', port, path: '/readyz', ca: CERTIFICATE, agent: false },
@@ -448,10 +456,5 @@ describe('the life of the server', () => {
     });
     expect(status).toBe(200);
     await expect(call(port, '/readyz')).rejects.toThrow();
-  });
-
-  test('a certificate that is none is refused by name', () => {
-    const tls = { cert: 'nonsense', key: 'nonsense' };
-    expect(() => new HttpEdge(new FakeBroker().parts(OPEN), { ...OPTIONS, tls })).toThrow(/tls\.certFile/);
   });
 });

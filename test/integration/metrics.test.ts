@@ -16,6 +16,7 @@ const OWN_LABELS = [
   'limit',
   'quantile',
   'reason',
+  'result',
   'shard',
   'side',
   'state',

@@ -14,6 +14,7 @@ const edge = new GrpcEdge([], systemClock, {
   maxConnectionAgeMs: 60_000,
   maxConnectionAgeGraceMs: 0,
   maxConcurrentStreams: 7,
+  handshakeTimeoutMs: 60_000,
 });
 
 afterEach(() => edge.close(0));
