@@ -16,8 +16,13 @@ async function main(): Promise<void> {
     timestamp: stdTimeFunctions.isoTime,
     serializers: { error: stdSerializers.err },
   });
-  const kube = await KubeClient.create({ source: { env: process.env }, clock: systemClock, logger });
-  const metrics = new OperatorMetrics(() => operator);
+  const metrics = new OperatorMetrics(() => operator, systemClock);
+  const kube = await KubeClient.create({
+    source: { env: process.env },
+    clock: systemClock,
+    logger,
+    observed: (...call) => metrics.called(...call),
+  });
   const operator: Operator = new Operator({
     kube,
     pods: new HttpPods(),

@@ -6,6 +6,7 @@ import { Reconciler } from './controller/brokercluster.ts';
 import { Caches } from './controller/caches.ts';
 import { Controller } from './controller/controller.ts';
 import { keepDefinition } from './controller/definition.ts';
+import type { BrokerClusterObject } from './controller/kinds.ts';
 import { Observer } from './controller/observe.ts';
 import { Applier } from './kube/apply.ts';
 import { Elector } from './kube/elector.ts';
@@ -56,6 +57,7 @@ export class Operator {
       caches: this.#caches,
       events: this.#events,
       applier: new Applier(kube, logger),
+      told: (before, after, events) => metrics?.decided(before, after, events),
       observer: new Observer({
         kube,
         clock,
@@ -106,6 +108,11 @@ export class Operator {
   /** Whether it works now. */
   get leading(): boolean {
     return this.#elector.leading;
+  }
+
+  /** The clusters that it has seen, as they are. */
+  get clusters(): readonly BrokerClusterObject[] {
+    return this.#ready ? [...this.#caches.clusters.list()] : [];
   }
 
   /** Clusters that wait to be looked at. */

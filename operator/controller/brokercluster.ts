@@ -37,6 +37,12 @@ export interface ReconcilerOptions {
   readonly events: Pick<EventRecorder, 'record'>;
   readonly clock: Clock;
   readonly logger: Logger;
+  /** Is told of what was decided, once it is written down. */
+  readonly told?: (
+    before: BrokerClusterStatus,
+    after: BrokerClusterStatus,
+    events: readonly PlannedEvent[],
+  ) => void;
 }
 
 const TYPES = new Map<string, KubeType>(
@@ -89,6 +95,7 @@ export class Reconciler {
     // Before anything is taken away: whoever goes on from here must know what has begun.
     await this.#options.applier.applyStatus(BROKER_CLUSTER, object, told.status, caches.clusters, { signal });
     this.#record(object, told.events);
+    this.#options.told?.(object.status ?? {}, told.status, told.events);
     await this.#act(planned, cluster, addressOf, signal);
     return { next: 'later', afterMs: planned.againMs };
   }

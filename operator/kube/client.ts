@@ -20,7 +20,7 @@ import type {
   WatchOptions,
 } from './kube.ts';
 import { FIELD_MANAGER, pathOf } from './kube.ts';
-import type { Exchange } from './transport.ts';
+import type { Exchange, Observed } from './transport.ts';
 import { Transport } from './transport.ts';
 import { WatchStream } from './watch-stream.ts';
 
@@ -37,6 +37,7 @@ export interface KubeClientOptions {
   readonly timeoutMs?: number;
   /** Default: `agenthub-operator`. */
   readonly userAgent?: string;
+  readonly observed?: Observed;
 }
 
 /** A call of one kind of object. */
@@ -69,7 +70,13 @@ export class KubeClient implements Kube {
 
   private constructor(credentials: Credentials, options: KubeClientOptions) {
     const { clock, logger, timeoutMs = DEFAULT_TIMEOUT_MS, userAgent = FIELD_MANAGER } = options;
-    this.#transport = new Transport(credentials, clock, userAgent, (warning) => this.#warn(warning));
+    this.#transport = new Transport(
+      credentials,
+      clock,
+      userAgent,
+      (warning) => this.#warn(warning),
+      options.observed,
+    );
     this.#logger = logger;
     this.#timeoutMs = timeoutMs;
   }

@@ -23,12 +23,16 @@ export interface Exchange {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Told of every exchange that has got its answer: `code` is the HTTP status, or `none` if there was no answer. */
+export type Observed = (verb: string, code: string, tookMs: number) => void;
+
 /** HTTP to the API server: kept connections, time limits, and what failures mean. */
 export class Transport {
   readonly #credentials: Credentials;
   readonly #clock: Clock;
   readonly #userAgent: string;
   readonly #warned: (warning: string) => void;
+  readonly #observed: Observed;
   #agent: { readonly material: string; readonly agent: http.Agent } | undefined;
 
   /** `warned` gets what the API server warns of: deprecated kinds, fields that it doesn't know. */
@@ -37,11 +41,13 @@ export class Transport {
     clock: Clock,
     userAgent: string,
     warned: (warning: string) => void = () => {},
+    observed: Observed = () => {},
   ) {
     this.#credentials = credentials;
     this.#clock = clock;
     this.#userAgent = userAgent;
     this.#warned = warned;
+    this.#observed = observed;
   }
 
   /** Ends connections that are not in use. */
@@ -79,6 +85,8 @@ export class Transport {
     readonly settle: (error?: unknown) => KubeError;
   }> {
     const { asked, timeoutMs, signal } = exchange;
+    const began = this.#clock.now();
+    const observe = (code: string): void => this.#observed(asked.verb, code, this.#clock.now() - began);
     let verdict: KubeError | undefined;
     let request: http.ClientRequest | undefined;
     let giveUp: (error: KubeError) => void = () => {};
@@ -123,10 +131,14 @@ export class Transport {
         response = await Promise.race([attempt(), givenUp]);
       } catch (error) {
         // The server may close a kept connection just when it is used again; reading anew does no harm.
-        if (exchange.method !== 'GET' || request?.reusedSocket !== true || verdict !== undefined) throw error;
+        if (exchange.method !== 'GET' || request?.reusedSocket !== true || verdict !== undefined) {
+          observe('none');
+          throw error;
+        }
         response = await Promise.race([attempt(), givenUp]);
       }
       const status = response.statusCode ?? 0;
+      observe(String(status));
       for (const warning of response.headersDistinct['warning'] ?? []) this.#warned(warning);
       if (status >= 200 && status < 300) return { response, settle };
       throw refusal(asked, status, statusOf(await bodyOf(response, asked)), response.headers['retry-after']);
