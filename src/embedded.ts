@@ -13,6 +13,7 @@ import { Door } from './edge/calls.ts';
 import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
 import { grpcHealth } from './edge/grpc-health.ts';
 import { HttpEdge } from './edge/http.ts';
+import { changePlacement, placementOf } from './edge/placement.ts';
 import { NativeEdge } from './edge/native.ts';
 import { reflection } from './edge/reflection.ts';
 import type { Service } from './edge/server.ts';
@@ -236,6 +237,10 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
       metrics: exposition,
       capacity: () => status.capacity(),
       drain: status.drain,
+      placement: {
+        read: () => placementOf(broker),
+        change: (rules) => changePlacement(broker, rules),
+      },
       authorize: (credentials, scope) => lock.authorize(credentials, scope),
     },
     { ...config.http, tls },

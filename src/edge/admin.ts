@@ -55,10 +55,12 @@ import {
 } from '../wire/gen/agenthub/v1/admin_pb.ts';
 import type { AgentView, MailboxView } from '../wire/gen/agenthub/v1/admin_pb.ts';
 import { readRules, writeRules } from '../wire/placement.ts';
+import type { PlacementDocument } from '../wire/placement-document.ts';
 import type { Implementation } from '../wire/service.ts';
 import type { Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
 import { mergedPage, Page } from './page.ts';
+import { changePlacement, placementOf } from './placement.ts';
 import { durabilityOf } from './session.ts';
 import { mergedStats } from './stats.ts';
 import type { BrokerStatus } from './status.ts';
@@ -133,7 +135,9 @@ export class AdminEdge {
       ),
       listShards: unary(admit, () => this.listShards()),
       moveShard: unary(admit, (request) => this.moveShard(request)),
-      getPlacement: unary(admit, () => create(GetPlacementResponseSchema, { placement: this.placement() })),
+      getPlacement: unary(admit, () =>
+        create(GetPlacementResponseSchema, { placement: placementMessage(placementOf(broker)) }),
+      ),
       setPlacement: unary(admit, (request) => this.setPlacement(request)),
       drain: unary(admit, (request) => this.drain(request)),
       stats: unary(admit, (request) => this.stats(request)),
@@ -270,37 +274,9 @@ export class AdminEdge {
     return create(MoveShardResponseSchema, { broker });
   }
 
-  private placement(): Placement {
-    const { cluster, atlas } = this.options.broker;
-    const { pools, rules } = cluster.layout() ?? atlas.layout;
-    const members = cluster.members();
-    return create(PlacementSchema, {
-      ...writeRules(rules),
-      pools: pools.map(({ name, first, shards }) => ({
-        name,
-        firstShard: first,
-        shards,
-        brokers: members.filter(({ pool }) => pool === name).length,
-      })),
-    });
-  }
-
   private async setPlacement(request: SetPlacementRequest): Promise<SetPlacementResponse> {
-    const { cluster, atlas } = this.options.broker;
-    const rules = readRules(request);
-    const { pools } = cluster.layout() ?? atlas.layout;
-    const known = pools.map(({ name }) => name);
-    const check = (pool: string, field: string): void => {
-      if (known.includes(pool)) return;
-      const message = `${field}: there is no pool ${pool}; there are ${known.join(', ')}`;
-      throw new HubError('invalid', `${message}. The first broker of a pool makes it`, { field });
-    };
-    check(rules.defaultPool, 'placement.defaultPool');
-    rules.rules.forEach(({ pool }, index) => check(pool, `placement.rules[${index}].pool`));
-    await promised<undefined>((done) =>
-      cluster.place(rules, (error) => (error ? done(error, undefined) : done(undefined, undefined))),
-    );
-    return create(SetPlacementResponseSchema, { placement: this.placement() });
+    const placement = await changePlacement(this.options.broker, readRules(request));
+    return create(SetPlacementResponseSchema, { placement: placementMessage(placement) });
   }
 
   /** Nobody else is there to take shards over: they are not waited for. */
@@ -368,6 +344,10 @@ export class AdminEdge {
       brokers: 1,
     });
   }
+}
+
+function placementMessage({ pools, ...rules }: PlacementDocument): Placement {
+  return create(PlacementSchema, { ...writeRules(rules), pools: [...pools] });
 }
 
 function mailboxView(owner: Owner, mailbox: string, now: number): MailboxView {

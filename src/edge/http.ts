@@ -1,12 +1,16 @@
 import { createServer } from 'node:http';
 import type { IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import type { PlacementRules } from '../core/placement.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { ErrorCode } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { writeCapacity } from '../wire/capacity.ts';
 import type { Capacity } from '../wire/capacity.ts';
+import { readPlacement } from '../wire/cluster-documents.ts';
+import { writePlacementDocument } from '../wire/placement-document.ts';
+import type { PlacementDocument } from '../wire/placement-document.ts';
 import type { Credentials, Scope } from './auth.ts';
 import { secureContext } from './certificates.ts';
 import { healthDocument } from './health.ts';
@@ -33,6 +37,11 @@ export interface HttpParts {
   readonly capacity: () => Capacity;
   /** Starting or cancelling what is started or cancelled already changes nothing. */
   readonly drain: { status(): DrainStatus; start(): void; cancel(): void };
+  /** `change` rejects with a HubError if the rules are not taken. */
+  readonly placement: {
+    read(): PlacementDocument;
+    change(rules: PlacementRules): Promise<PlacementDocument>;
+  };
   /** Throws a HubError if the call may not pass. */
   readonly authorize: (credentials: Credentials, scope: Scope) => void;
 }
@@ -59,7 +68,7 @@ interface Answer {
 
 interface Resource {
   readonly scope: Scope;
-  readonly methods: Readonly<Record<string, () => Answer | Promise<Answer>>>;
+  readonly methods: Readonly<Record<string, (body: string) => Answer | Promise<Answer>>>;
 }
 
 const MAX_HEADER_BYTES = 16 * 1024;
@@ -75,15 +84,16 @@ const STATUS: Readonly<Partial<Record<ErrorCode, number>>> = {
   conflict: 409,
   cancelled: 499,
   precondition: 409,
+  aborted: 409,
   exhausted: 429,
   unavailable: 503,
 };
 
 /**
- * The HTTP side of a broker: health, metrics, capacity, drain.
+ * The HTTP side of a broker: health, metrics, capacity, drain, placement.
  *
- * Errors are JSON, `{"error": {"code", "message"}}`. A request takes no input beyond method and path; a body is
- * read and ignored.
+ * Errors are JSON, `{"error": {"code", "message"}}`. Of a request only method and path count, and for placement its
+ * body.
  */
 export class HttpEdge {
   readonly #parts: HttpParts;
@@ -167,10 +177,11 @@ export class HttpEdge {
       return refusal(405, 'unimplemented', `use ${allow.join(', ')}`, { allow: allow.join(', ') });
     }
     this.#parts.authorize(credentials(request), scope);
-    if (!(await bodyWithin(request, this.#options.maxBodyBytes))) {
+    const body = await bodyWithin(request, this.#options.maxBodyBytes);
+    if (body === undefined) {
       return refusal(413, 'exhausted', 'the body is larger than http.maxBodyBytes', { connection: 'close' });
     }
-    return handle();
+    return handle(body);
   }
 
   #failure(request: IncomingMessage, error: unknown): Answer {
@@ -181,7 +192,13 @@ export class HttpEdge {
   }
 }
 
-function resources({ health, metrics, capacity, drain }: HttpParts): ReadonlyMap<string, Resource> {
+function resources({
+  health,
+  metrics,
+  capacity,
+  drain,
+  placement,
+}: HttpParts): ReadonlyMap<string, Resource> {
   const check = (verdict: HealthCheck['concerns']): Resource => ({
     scope: 'public',
     methods: {
@@ -225,6 +242,19 @@ function resources({ health, metrics, capacity, drain }: HttpParts): ReadonlyMap
           DELETE: () => {
             drain.cancel();
             return json(200, drain.status());
+          },
+        },
+      },
+    ],
+    [
+      '/placement',
+      {
+        scope: 'admin',
+        methods: {
+          GET: () => ({ status: 200, body: writePlacementDocument(placement.read()) }),
+          PUT: async (body) => {
+            const changed = await placement.change(readPlacement(body));
+            return { status: 200, body: writePlacementDocument(changed) };
           },
         },
       },
@@ -285,15 +315,17 @@ function credentials({ headers, socket }: IncomingMessage): Credentials {
   return { authorization: headers.authorization, address: direct ? socket.remoteAddress : undefined };
 }
 
-/** Reads the body to its end and forgets it; false as soon as it exceeds `limit` bytes. */
-function bodyWithin(request: IncomingMessage, limit: number): Promise<boolean> {
+/** The body as text; `undefined` as soon as it exceeds `limit` bytes. */
+function bodyWithin(request: IncomingMessage, limit: number): Promise<string | undefined> {
   return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
     let size = 0;
     request.on('data', (chunk: Buffer) => {
       size += chunk.length;
-      if (size > limit) resolve(false);
+      if (size > limit) resolve(undefined);
+      else chunks.push(chunk);
     });
-    request.on('end', () => resolve(true));
+    request.on('end', () => resolve(Buffer.concat(chunks).toString('utf8')));
     request.on('error', (cause) => reject(new HubError('cancelled', 'the client went away', { cause })));
   });
 }

@@ -88,6 +88,7 @@ export class BrokerStatus {
       shards: broker.owners.map(({ shard, state }) => ({
         shard,
         queued: state.tasks.count,
+        outbox: state.outbox.size,
         bytes: state.bytes,
         tasksPerSecond: this.shardRate(shard),
       })),

@@ -7,7 +7,10 @@ const share = z.number().min(0).max(1);
 
 const shard = {
   shard: count.describe('Number of the shard.'),
-  queued: count.describe('Tasks that wait in its mailboxes.'),
+  queued: count.describe('Tasks in its mailboxes that have not ended.'),
+  outbox: count
+    .optional()
+    .describe('Results, and tasks that live elsewhere now, on their way from it to other shards.'),
   bytes: count.describe('Bytes of these tasks.'),
   tasksPerSecond: amount.describe('Tasks accepted for it per second, averaged over about 10 s.'),
 };

@@ -13,6 +13,8 @@ import { HubError } from '../../src/std/errors.ts';
 import { silent } from '../../src/std/logger.ts';
 import { systemClock } from '../../src/std/system.ts';
 import { readCapacity } from '../../src/wire/capacity.ts';
+import { readPlacementDocument } from '../../src/wire/placement-document.ts';
+import type { PlacementDocument } from '../../src/wire/placement-document.ts';
 import type { Capacity } from '../../src/wire/capacity.ts';
 import { SeededRandom } from '../support/random.ts';
 import { CERTIFICATE, KEY } from '../support/certificate.ts';
@@ -64,6 +66,15 @@ class FakeBroker {
   drainState: DrainStatus['state'] = 'serving';
   metricsText = () => Promise.resolve('metric 1\n');
   readCapacity = () => CAPACITY;
+  placement: PlacementDocument = {
+    version: 4,
+    defaultPool: 'default',
+    rules: [],
+    pools: [
+      { name: 'default', firstShard: 0, shards: 4, brokers: 1 },
+      { name: 'ocr', firstShard: 4, shards: 2, brokers: 0 },
+    ],
+  };
 
   parts(lock: LockOptions): HttpParts {
     const gate = new Lock(lock);
@@ -77,6 +88,14 @@ class FakeBroker {
         status: () => ({ state: this.drainState, shards: 3, sessions: 1, activeTasks: 2 }),
         start: () => void (this.drainState = 'draining'),
         cancel: () => void (this.drainState = 'serving'),
+      },
+      placement: {
+        read: () => this.placement,
+        change: ({ version, ...rules }) => {
+          if (version !== this.placement.version) throw new HubError('aborted', 'there are later rules');
+          this.placement = { ...this.placement, ...rules, version: version + 1 };
+          return Promise.resolve(this.placement);
+        },
       },
       authorize: (credentials, scope) => gate.authorize(credentials, scope),
     };
@@ -239,6 +258,42 @@ describe('figures', () => {
     };
     expect(errorOf(await call(port, '/capacity'))).toEqual({ code: 'unavailable', message: 'not yet' });
     expect((await call(port, '/healthz')).status).toBe(200);
+  });
+});
+
+describe('placement', () => {
+  const rules = [{ pool: 'ocr', taskTypes: 'ocr-*', spread: 2 }];
+  const put = (port: number, body: object, headers = {}) =>
+    call(port, '/placement', { method: 'PUT', body: JSON.stringify(body), headers });
+
+  test('is read, and changed by whoever has read the last version', async () => {
+    const { broker, port } = await start();
+    expect(readPlacementDocument((await call(port, '/placement')).body)).toEqual(broker.placement);
+    const changed = await put(port, { version: 4, rules });
+    expect(readPlacementDocument(changed.body)).toMatchObject({ version: 5, defaultPool: 'default', rules });
+    const late = await put(port, { version: 4, rules: [] });
+    expect([late.status, errorOf(late).code]).toEqual([409, 'aborted']);
+    expect(broker.placement.rules).toEqual(rules);
+  });
+
+  test('that makes no sense is refused by name', async () => {
+    const { broker, port } = await start();
+    const reply = await put(port, { version: 4, rules: [{ pool: 'ocr' }] });
+    expect([reply.status, errorOf(reply)]).toEqual([
+      400,
+      { code: 'invalid', message: expect.stringContaining('rules[0]') },
+    ]);
+    expect((await call(port, '/placement', { method: 'PUT', body: '{' })).status).toBe(400);
+    expect(broker.placement.version).toBe(4);
+  });
+
+  test('needs the admin token', async () => {
+    const { port } = await start({}, { ...OPEN, tokens: ['a'.repeat(16)], adminTokens: [ADMIN] });
+    expect((await call(port, '/placement')).status).toBe(401);
+    expect(
+      (await put(port, { version: 4, rules }, { authorization: `Bearer ${'a'.repeat(16)}` })).status,
+    ).toBe(403);
+    expect((await put(port, { version: 4, rules }, { authorization: `Bearer ${ADMIN}` })).status).toBe(200);
   });
 });
 
