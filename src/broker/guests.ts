@@ -343,12 +343,17 @@ export class Guests implements LinkListener, EdgeVisitor {
       lease.read(bytes, at, at + LEASE_BYTES);
       leases.push(lease);
     }
+    const { paused } = guest;
+    // What is given to it before the edge reads that this is done, the edge takes for void.
+    guest.paused = true;
     for (const lease of owner.reconcile(guest, leases, Infinity)) {
       guest.abort(lease, 'the task was given to another worker, or has ended');
       guest.leaseEnded(lease);
     }
     this.from!.ops.reconciled(ref, shard);
     this.from!.link.touch();
+    guest.paused = paused;
+    if (!paused) guest.resume();
   }
 
   gone(ref: number, counts: boolean): void {

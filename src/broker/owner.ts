@@ -265,6 +265,7 @@ export class Owner implements Applied {
     const since = clock.now();
     this.phase = 'leaving';
     this.mover.close();
+    this.alarms.close();
     this.journal.writeOut(() => {
       metrics.ownership.of('released').add();
       metrics.handover.of('release').observe((clock.now() - since) / 1000);

@@ -107,6 +107,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private heardAt = 0;
   private ended = false;
   private greeted = false;
+  /** The frame that said hello is being read: nobody delivers before all of it is known. */
+  private opening = false;
 
   constructor(options: SessionOptions) {
     this.options = options;
@@ -149,19 +151,19 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   // ── Its connection ───────────────────────────────────────────────────────────────────────────
 
-  /** The client is connected: for the first time, or again. */
+  /** The client is connected: for the first time, or again. {@link opened} follows, behind the rest of the frame. */
   connect(transport: Transport, hello: Hello, resumed: boolean): void {
     const { options, broker } = this;
     this.transport?.end(new HubError('aborted', 'the session was resumed by a later connection'));
     this.transport = transport;
     this.writable = true;
     this.greeted = false;
+    this.opening = true;
     this.listAskedAt = 0;
     this.heardAt = options.clock.now();
     this.incarnation = hello.incarnation;
     broker.sessions.connect(this);
     broker.relay.renewed(this);
-    broker.relay.pause(this.session, false);
     // What was not sent is void: the client says anew what it holds, and repeats what was not acknowledged.
     this.out.clear();
     this.starving.clear();
@@ -185,8 +187,16 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       },
     });
     if (resumed) this.reconcile(hello.inFlight, Infinity);
-    for (const seat of this.attachments.values()) broker.resume(seat);
     this.schedule();
+  }
+
+  /** All that came with the hello has been taken, so that what is delivered now fits the windows of now. */
+  opened(): void {
+    if (!this.transport) return;
+    this.opening = false;
+    this.broker.relay.pause(this.session, false);
+    this.starving.clear();
+    for (const seat of this.attachments.values()) this.broker.resume(seat);
   }
 
   /** Whether that is its connection; a former one may still have something to say. */
@@ -570,7 +580,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   private get takesMore(): boolean {
-    return this.writable && this.out.length < LARGEST_FRAME_BYTES;
+    return this.writable && !this.opening && this.out.length < LARGEST_FRAME_BYTES;
   }
 
   private flush(): void {

@@ -47,10 +47,12 @@ export class SessionsDoor {
     return {
       receive: (frame) => {
         try {
+          const first = session === undefined;
           session ??= this.open(frame, transport);
           if (!session.isOn(transport)) return;
           session.heard(clock.now());
           reader.read(frame, session);
+          if (first) session.opened();
         } catch (error) {
           session?.disconnected(transport);
           throw error;
