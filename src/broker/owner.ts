@@ -513,9 +513,18 @@ export class Owner implements Applied {
   }
 
   private dispatchAll(): void {
-    if (this.paused || !this.delivering || this.phase !== 'serving') return;
-    if (this.journal.unanswered(this.now) > UNANSWERED_MS) return;
-    this.dispatcher.run(this.now);
+    if (this.delivers(this.now)) this.dispatcher.run(this.now);
+  }
+
+  /** Whether tasks may be handed out at that time, as far as it depends on this owner. */
+  delivers(now: number): boolean {
+    if (this.paused || !this.delivering || this.phase !== 'serving') return false;
+    return this.journal.unanswered(now) <= UNANSWERED_MS;
+  }
+
+  /** Whether the log has so little room that tasks must wait. */
+  get starved(): boolean {
+    return this.options.starved();
   }
 
   // ── What holders say ─────────────────────────────────────────────────────────────────────────

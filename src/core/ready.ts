@@ -116,6 +116,28 @@ export class ReadyQueues {
     return blocked ? first : this.lesser(first, aside.unwanted[0] ?? NONE);
   }
 
+  /** How many tasks of its mailbox come before a task that waits here; `most` stands for more. */
+  ahead(slot: number, most: number): number {
+    const { tasks } = this.state;
+    const mailbox = tasks.mailbox[slot]!;
+    let count = 0;
+    for (let level = LEVELS - 1; level >= tasks.priority[slot]!; level--) {
+      let at = this.heads[mailbox * LEVELS + level] ?? NONE;
+      for (; at !== NONE && this.before(at, slot) && count < most; at = tasks.next[at]!) count++;
+    }
+    const aside = this.aside.get(mailbox);
+    const heaps = [
+      this.returned.get(mailbox) ?? [],
+      aside?.unwanted ?? [],
+      ...(aside?.byType.values() ?? []),
+    ];
+    for (const heap of heaps) {
+      for (let index = 0; index < heap.length && count < most; index++)
+        if (this.before(heap[index]!, slot)) count++;
+    }
+    return count;
+  }
+
   /** Takes a task out, wherever it waits. */
   remove(slot: number): void {
     if (!this.has(slot)) return;

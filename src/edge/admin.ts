@@ -149,7 +149,9 @@ export class AdminEdge {
       this.mailboxes.ofAll(request, done),
     );
     const pages = answers.map(({ mailboxes: items, nextPageToken }) => ({ items, nextPageToken }));
-    const { items: mailboxes, nextPageToken } = mergedPage(pages, ({ mailbox }) => mailbox, request);
+    const keyOf = ({ mailbox, queued, running }: MailboxView): string =>
+      mailboxKey(request, mailbox, Number(queued + running));
+    const { items: mailboxes, nextPageToken } = mergedPage(pages, keyOf, request);
     return create(ListMailboxesResponseSchema, { mailboxes, nextPageToken });
   }
 
@@ -169,8 +171,9 @@ export class AdminEdge {
           const { items: mailboxes, nextPageToken } = page.finish();
           return done(undefined, create(ListMailboxesResponseSchema, { mailboxes, nextPageToken }));
         }
-        const [owner, name] = next.value;
-        if (name.startsWith(request.prefix)) page.offer(name, () => mailboxView(owner, name, now));
+        const [owner, name, held] = next.value;
+        if (!name.startsWith(request.prefix)) continue;
+        page.offer(mailboxKey(request, name, held), () => mailboxView(owner, name, now));
       }
       clock.soon(step);
     };
@@ -408,8 +411,19 @@ function polled<Request, Response>(
 
 function* mailboxesOf(
   owners: readonly Owner[],
-): Generator<readonly [owner: Owner, mailbox: string], undefined> {
-  for (const owner of owners) for (const [name] of owner.state.mailboxes.entries()) yield [owner, name];
+): Generator<readonly [owner: Owner, mailbox: string, held: number], undefined> {
+  for (const owner of owners) {
+    const { mailboxes } = owner.state;
+    for (const [name, id] of mailboxes.entries())
+      yield [owner, name, mailboxes.queued[id]! + mailboxes.leased[id]!];
+  }
+}
+
+/** What mailboxes are listed by. */
+function mailboxKey({ fullestFirst }: ListMailboxesRequest, mailbox: string, held: number): string {
+  if (!fullestFirst) return mailbox;
+  // Of texts that are compared, the one for the largest number must come first.
+  return `${(Number.MAX_SAFE_INTEGER - held).toString().padStart(16, '0')}\n${mailbox}`;
 }
 
 function agentKey({

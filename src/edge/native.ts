@@ -5,6 +5,7 @@ import type { Done } from '../broker/question.ts';
 import { questionOf } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import type { Found } from '../broker/tasks.ts';
+import { waitOf } from '../broker/waits.ts';
 import { checkTaskId, findTaskIn, searchTask, viewTask } from '../broker/tasks.ts';
 import type { Carried } from '../broker/ingress.ts';
 import { Ticket } from '../broker/ticket.ts';
@@ -231,10 +232,16 @@ export class NativeEdge {
 
   private findHere(request: GetTaskRequest, shards: readonly number[], done: Done<GetTaskResponse>): void {
     const { broker, clock } = this.options;
-    const { taskId, mailbox, includeTask } = request;
+    const { taskId, mailbox, includeTask, explain } = request;
     const answer = (found: Found | undefined): void => {
-      const task = found && viewTask(broker, found, taskId, mailbox, clock.now(), includeTask);
-      done(undefined, create(GetTaskResponseSchema, task ? { task } : {}));
+      const now = clock.now();
+      const task = found && viewTask(broker, found, taskId, mailbox, now, includeTask);
+      const wait = explain && found && 'slot' in found ? waitOf(found.owner, found.slot, now) : undefined;
+      if (wait) wait.broker = broker.id;
+      done(
+        undefined,
+        create(GetTaskResponseSchema, { ...(task ? { task } : {}), ...(wait ? { wait } : {}) }),
+      );
     };
     const owners = shards.map((shard) => broker.shards.owner(shard)!);
     if (mailbox !== '') return answer(findTaskIn(owners, mailbox, taskId));

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { connect } from '../../src/client/index.ts';
+import { connect, RetryLater } from '../../src/client/index.ts';
 import { CliProcess, ServeProcess } from '../support/serve.ts';
 import type { Said } from '../support/terminal.ts';
 import { TestTerminal } from '../support/terminal.ts';
@@ -85,6 +85,95 @@ describe('task', () => {
     const { stdout } = await hub('task', 'get', 'g1');
     expect(stdout).toMatch(/state +delayed/);
     expect(stdout).toMatch(/headers +tenant=x trace=1=2/);
+  });
+
+  describe('why says what a task waits for, and what to do', () => {
+    async function why(id: string, ...more: readonly string[]): Promise<object> {
+      const { why, wait, state } = await json<{ why: string; wait?: object; state: string }>(
+        'task',
+        'why',
+        id,
+        ...more,
+      );
+      return { why, state, ...wait };
+    }
+
+    test('a worker', async () => {
+      await json('task', 'publish', 'unserved', 'x', '--id', 'w0');
+      await json('task', 'publish', 'unserved', 'x', '--id', 'w1');
+      expect(await why('w1')).toMatchObject({
+        state: 'queued',
+        cause: 'no-worker',
+        ahead: 1,
+        workers: 0,
+        why: expect.stringContaining('nobody works on unserved'),
+      });
+      expect((await hub('task', 'why', 'w1')).stdout).toMatch(/shard +\d+ at \S+-/);
+    });
+
+    test('its time', async () => {
+      await json('task', 'publish', 'unserved', 'x', '--id', 'w2', '--delay', '1h');
+      expect(await why('w2')).toMatchObject({ state: 'delayed', cause: 'delay', until: expect.any(String) });
+    });
+
+    test('a worker of its type, room, and the end of its work', async () => {
+      const worker = await connect({ address: serve.grpc });
+      const { promise, resolve } = Promise.withResolvers<void>();
+      try {
+        const asked = await worker.work('busy', () => promise, { types: ['file'], window: 1, agent: 'ann' });
+        for (const [id, type] of Object.entries({ w3: 'file', w4: 'file', w5: 'print' }))
+          await json('task', 'publish', 'busy', 'x', '--id', id, '--type', type);
+        expect(await why('w3')).toMatchObject({
+          state: 'running',
+          cause: 'work',
+          holderGone: false,
+          why: expect.stringMatching(/^ann has it since \d+m?s \(session \w+, attempt 1 of 5\)$/),
+        });
+        expect(await why('w4')).toMatchObject({
+          cause: 'credit',
+          ahead: 0,
+          workers: 1,
+          willing: 1,
+          credit: 0,
+        });
+        expect(await why('w5')).toMatchObject({ cause: 'type', workers: 1, willing: 0 });
+        resolve();
+        await until(async () => JSON.stringify(await why('w4', '--mailbox', 'busy')).includes('succeeded'));
+        expect(await why('w4', '--mailbox', 'busy')).toMatchObject({
+          why: 'it has ended: a worker completed it',
+        });
+        await asked.close();
+      } finally {
+        await worker.close();
+      }
+    });
+
+    test('its next attempt, or somebody who looks at why it is dead', async () => {
+      const worker = await connect({ address: serve.grpc });
+      try {
+        await worker.work('fails', () => {
+          throw new RetryLater(3_600_000, 'not now');
+        });
+        await json('task', 'publish', 'fails', 'x', '--id', 'w6');
+        await json('task', 'publish', 'fails', 'x', '--id', 'w7', '--max-attempts', '1');
+        await until(async () => JSON.stringify(await why('w6')).includes('backoff'));
+        expect(await why('w6')).toMatchObject({
+          why: expect.stringMatching(/^attempt 1 of 5 has failed; the next one is in (59m|1h)/),
+        });
+        await until(async () => JSON.stringify(await why('w7')).includes('dead'));
+        expect(await why('w7')).toMatchObject({
+          why: expect.stringMatching(
+            /gave up on it .* ago, .*: not now; agenthub dead replay fails w7 tries again/,
+          ),
+        });
+      } finally {
+        await worker.close();
+      }
+    });
+
+    test('nothing, if there is no such task', async () => {
+      expect((await hub('task', 'why', 'w9')).code).toBe(4);
+    });
   });
 
   test('get of bytes that are no text gives them in base64', async () => {
@@ -377,14 +466,22 @@ describe('looking', () => {
     const { code, stdout } = await hub('top', '--once');
     expect(code).toBe(0);
     for (const part of ['accepted', 'LATENCY (ms)', 'end to end', 'fullest']) expect(stdout).toContain(part);
-    expect(await json('top', '--once')).toMatchObject({ accepted: expect.any(Number), durability: 'synced' });
+    expect(await json('top', '--once')).toMatchObject({
+      accepted: expect.any(Number),
+      durability: 'synced',
+      members: 1,
+      brokers: [{ shards: 16, draining: false }],
+      mailboxes: expect.arrayContaining([expect.objectContaining({ mailbox: 'fullest' })]),
+    });
   });
 
-  test('top shows what all brokers do together, and each of them', async () => {
-    const { code, stdout } = await hub('top', '--once', '--all');
+  test('top shows each broker, and the shards that have something to do', async () => {
+    const { code, stdout } = await hub('top', '--once', '--here');
     expect(code).toBe(0);
-    expect(stdout).toContain('BROKER');
-    expect(await json('top', '--once', '--all')).toMatchObject({ brokers: 1, accepted: expect.any(Number) });
+    for (const part of ['BROKER', 'OWNER', 'TASKS/S']) expect(stdout).toContain(part);
+    const { shards } = await json<{ shards: { owner: string; pool: string }[] }>('top', '--once', '--here');
+    expect(shards).toHaveLength(16);
+    expect(new Set(shards.map(({ pool }) => pool))).toEqual(new Set(['default']));
   });
 
   test('a shard of a broker on its own can not be moved, and says why', async () => {

@@ -2,7 +2,7 @@ import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { ServiceError } from '@grpc/grpc-js';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { Admin } from '../../src/wire/gen/agenthub/v1/admin_pb.ts';
-import { Broker, TaskState } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
+import { Broker, TaskState, WaitCause } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { CancelOutcome } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
 import type { TaskSchema } from '../../src/wire/gen/agenthub/v1/task_pb.ts';
 import { EventBus, TaskStatus } from '../../src/wire/gen/eventbus/eventbus_pb.ts';
@@ -69,7 +69,7 @@ async function queued(prefix: string, count: number): Promise<void> {
 describe('any broker', () => {
   test('finds, shows and cancels tasks, whoever serves their mailbox', async () => {
     for (const mailbox of named('call', 6)) {
-      const { far } = farFrom(mailbox);
+      const { far, near } = farFrom(mailbox);
       await publish(
         far,
         { id: 'a', to: mailbox, payload: Buffer.from('x') },
@@ -83,6 +83,8 @@ describe('any broker', () => {
         task: { payload: Uint8Array.from(Buffer.from('x')) },
       });
       expect((await get(`b-${mailbox}`)).task).toMatchObject({ mailbox });
+      const { wait } = await get(`b-${mailbox}`, { explain: true });
+      expect(wait).toMatchObject({ cause: WaitCause.NO_WORKER, broker: near.broker.id, ahead: 1 });
       const cancel = (request: object) => far.call(Broker.method.cancelTask, request);
       expect(await cancel({ taskId: 'a', mailbox })).toMatchObject({ outcome: CancelOutcome.CANCELLED });
       expect(await cancel({ taskId: 'a', mailbox })).toMatchObject({ outcome: CancelOutcome.TOO_LATE });

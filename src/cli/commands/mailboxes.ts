@@ -50,8 +50,15 @@ export function addMailboxes(program: Command, cli: Cli): void {
     });
 }
 
+/** The mailboxes that hold most. */
+export async function fullestMailboxes(broker: Caller, limit: number): Promise<MailboxRow[]> {
+  const request = { fullestFirst: true, pageSize: limit };
+  const { mailboxes } = await broker.call(Admin.method.listMailboxes, request);
+  return mailboxes.map(viewOf).filter(({ queued, running }) => queued + running > 0);
+}
+
 /** The first mailboxes whose ids start so. */
-export async function listMailboxes(broker: Caller, prefix: string, limit: number): Promise<MailboxRow[]> {
+async function listMailboxes(broker: Caller, prefix: string, limit: number): Promise<MailboxRow[]> {
   const all = paged(async (pageToken) => {
     const request = { prefix, pageSize: Math.min(limit, 1000), pageToken };
     const { mailboxes, nextPageToken } = await broker.call(Admin.method.listMailboxes, request);

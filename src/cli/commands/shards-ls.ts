@@ -4,6 +4,7 @@ import { Admin } from '../../wire/gen/agenthub/v1/admin_pb.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, rate } from '../format.ts';
 import { examples } from '../options.ts';
+import type { Column } from '../output.ts';
 import { figures } from '../output.ts';
 
 /** `agenthub shards ls` */
@@ -21,28 +22,25 @@ export function addShardsLs(shards: Command, cli: Cli): void {
     .action(async () => {
       using broker = cli.caller(command);
       const { shards } = await broker.call(Admin.method.listShards, {});
-      cli
-        .output(command)
-        .list(
-          shards.map(shardView),
-          [
-            figures('SHARD', ({ shard }) => shard),
-            { head: 'OWNER', value: ownerText },
-            { head: 'POOL', value: ({ pool }) => pool },
-            figures('EPOCH', ({ epoch }) => epoch),
-            figures('FIRST', ({ firstSequence }) => firstSequence),
-            figures('LAST', ({ lastSequence }) => lastSequence),
-            figures('LAG', ({ lag }) => count(lag)),
-            figures('LOG', (row) => bytes(row.bytes)),
-            figures('TASKS', ({ tasks }) => count(tasks)),
-            figures('MAILBOXES', ({ mailboxes }) => count(mailboxes)),
-            figures('TASKS/S', ({ tasksPerSecond }) => rate(tasksPerSecond)),
-            figures('OUTBOX', ({ outbox }) => count(outbox)),
-          ],
-          'No shards.',
-        );
+      cli.output(command).list(shards.map(shardView), SHARD_COLUMNS, 'No shards.');
     });
 }
+
+/** How shards are shown to people. */
+export const SHARD_COLUMNS: readonly Column<ShardRow>[] = [
+  figures('SHARD', ({ shard }) => shard),
+  { head: 'OWNER', value: ownerText },
+  { head: 'POOL', value: ({ pool }) => pool },
+  figures('EPOCH', ({ epoch }) => epoch),
+  figures('FIRST', ({ firstSequence }) => firstSequence),
+  figures('LAST', ({ lastSequence }) => lastSequence),
+  figures('LAG', ({ lag }) => count(lag)),
+  figures('LOG', (row) => bytes(row.bytes)),
+  figures('TASKS', ({ tasks }) => count(tasks)),
+  figures('MAILBOXES', ({ mailboxes }) => count(mailboxes)),
+  figures('TASKS/S', ({ tasksPerSecond }) => rate(tasksPerSecond)),
+  figures('OUTBOX', ({ outbox }) => count(outbox)),
+];
 
 /** Who serves it, and who is to do so next. */
 function ownerText({ owner, assigned }: { owner: string; assigned: string }): string {
@@ -51,7 +49,10 @@ function ownerText({ owner, assigned }: { owner: string; assigned: string }): st
 }
 
 /** A shard for programs. */
-function shardView(view: ShardView) {
+export type ShardRow = ReturnType<typeof shardView>;
+
+/** A shard as programs see it. */
+export function shardView(view: ShardView) {
   const { shard, owner, pool, assigned, tasksPerSecond } = view;
   return {
     shard,

@@ -5,6 +5,7 @@ import { addTaskGet } from './task-get.ts';
 import { addTaskList } from './task-list.ts';
 import { addTaskPublish } from './task-publish.ts';
 import { addTaskResult } from './task-result.ts';
+import { addTaskWhy } from './task-why.ts';
 
 /** `agenthub task` */
 export function addTask(program: Command, cli: Cli): void {
@@ -13,6 +14,7 @@ export function addTask(program: Command, cli: Cli): void {
     .description('Publish tasks, look at them, cancel them, take their results');
   addTaskPublish(task, cli);
   addTaskGet(task, cli);
+  addTaskWhy(task, cli);
   addTaskList(task, cli);
   addTaskCancel(task, cli);
   addTaskResult(task, cli);

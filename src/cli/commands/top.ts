@@ -7,23 +7,33 @@ import type { Caller } from '../caller.ts';
 import type { Cli } from '../cli.ts';
 import { bytes, count, milliseconds, percent, rate, span } from '../format.ts';
 import { durationOption, examples } from '../options.ts';
-import type { Output } from '../output.ts';
+import type { Column, Output } from '../output.ts';
 import { figures } from '../output.ts';
 import { plain } from '../views.ts';
 import type { BrokerRow } from './cluster-describe.ts';
 import { brokerColumns, brokerView } from './cluster-describe.ts';
 import type { MailboxRow } from './mailboxes.ts';
-import { listMailboxes, MAILBOX_COLUMNS } from './mailboxes.ts';
+import { fullestMailboxes, MAILBOX_COLUMNS } from './mailboxes.ts';
+import type { ShardRow } from './shards-ls.ts';
+import { SHARD_COLUMNS, shardView } from './shards-ls.ts';
 
 interface Flags {
   readonly once?: boolean;
-  readonly all?: boolean;
+  readonly here?: boolean;
   readonly interval: number;
 }
 
-/** As many mailboxes are looked at, and as many shown. */
-const LOOKED_AT = 1000;
-const SHOWN = 10;
+/** As many mailboxes and shards are shown; programs get all shards. */
+const MAILBOXES = 10;
+const SHARDS = 6;
+
+/** What one look has seen. */
+interface Look {
+  readonly stats: StatsResponse;
+  readonly mailboxes: readonly MailboxRow[];
+  readonly shards: readonly ShardRow[];
+  readonly brokers: readonly BrokerRow[];
+}
 
 /** Cursor home, and clear what is below. */
 const REDRAW = '\u001b[H\u001b[J';
@@ -32,15 +42,18 @@ const REDRAW = '\u001b[H\u001b[J';
 export function addTop(program: Command, cli: Cli): void {
   const command = program
     .command('top')
-    .description('Watch what a broker does: rates, latencies, the fullest mailboxes; until Ctrl-C')
+    .description(
+      'Watch what the brokers do: rates, latencies, each broker, the busiest shards, the fullest mailboxes; until ' +
+        'Ctrl-C. Any one broker answers for all.',
+    )
     .option('--once', 'look once')
-    .option('--all', 'all brokers of the cluster together, and what each of them does')
+    .option('--here', 'rates, latencies and shards of the broker that answers alone')
     .addOption(durationOption('--interval', 'time between two looks', '1s'))
     .addHelpText(
       'after',
       examples(
         ['agenthub top', 'a view that refreshes'],
-        ['agenthub top --all', 'the whole cluster'],
+        ['agenthub top --once', 'a look, for a ticket'],
         ['agenthub top --interval 10s -o json', 'a line of JSON every 10 s'],
       ),
     )
@@ -50,39 +63,39 @@ export function addTop(program: Command, cli: Cli): void {
 async function top(
   cli: Cli,
   command: Command,
-  { once = false, all = false, interval }: Flags,
+  { once = false, here = false, interval }: Flags,
 ): Promise<void> {
   const output = cli.output(command);
   using interruption = cli.terminal.untilInterrupted();
   const { signal } = interruption;
   using broker = cli.caller(command);
   do {
-    const [stats, mailboxes, brokers] = await Promise.all([
-      broker.call(Admin.method.stats, { cluster: all }),
-      fullest(broker),
-      all ? brokersOf(broker) : [],
-    ]);
-    if (output.json) output.event(statsView(stats), '');
-    else
-      output.say(
-        `${once || !cli.terminal.stdout.isTTY ? '' : REDRAW}${screenOf(output, stats, mailboxes, brokers, cli.clock.now())}`,
-      );
+    const look = await lookAt(broker, here);
+    const redraw = once || !cli.terminal.stdout.isTTY ? '' : REDRAW;
+    if (output.json) output.event(lookView(look), '');
+    else output.say(`${redraw}${screenOf(output, look, cli.clock.now())}`);
     if (!once) await pause(cli, interval, signal);
   } while (!once && !signal.aborted);
 }
 
-async function brokersOf(broker: Caller): Promise<BrokerRow[]> {
-  const { brokers } = await broker.call(Broker.method.describeCluster, {});
-  return brokers.map(brokerView);
+async function lookAt(broker: Caller, here: boolean): Promise<Look> {
+  const [stats, mailboxes, { shards }, { brokers }] = await Promise.all([
+    broker.call(Admin.method.stats, { cluster: !here }),
+    fullestMailboxes(broker, MAILBOXES),
+    broker.call(Admin.method.listShards, {}),
+    broker.call(Broker.method.describeCluster, {}),
+  ]);
+  const own = here ? shards.filter(({ owner }) => owner === stats.broker) : shards;
+  return { stats, mailboxes, shards: own.map(shardView), brokers: brokers.map(brokerView) };
 }
 
-async function fullest(broker: Caller): Promise<MailboxRow[]> {
-  const mailboxes = await listMailboxes(broker, '', LOOKED_AT);
-  const load = ({ queued, delayed, running }: MailboxRow): number => queued + delayed + running;
-  return mailboxes
-    .filter((row) => load(row) > 0)
-    .sort((a, b) => load(b) - load(a))
-    .slice(0, SHOWN);
+/** Those that nobody serves first, then the busiest; at rest, none. */
+function noteworthy(shards: readonly ShardRow[]): ShardRow[] {
+  const unserved = (row: ShardRow): number => Number(row.owner === '');
+  return shards
+    .filter((row) => row.owner === '' || row.tasksPerSecond > 0 || row.lag > 0 || row.tasks > 0)
+    .sort((a, b) => unserved(b) - unserved(a) || b.tasksPerSecond - a.tasksPerSecond || b.tasks - a.tasks)
+    .slice(0, SHARDS);
 }
 
 function pause(cli: Cli, ms: number, signal: AbortSignal): Promise<void> {
@@ -98,13 +111,7 @@ function pause(cli: Cli, ms: number, signal: AbortSignal): Promise<void> {
   });
 }
 
-function screenOf(
-  output: Output,
-  stats: StatsResponse,
-  mailboxes: readonly MailboxRow[],
-  brokers: readonly BrokerRow[],
-  now: number,
-): string {
+function screenOf(output: Output, { stats, mailboxes, shards, brokers }: Look, now: number): string {
   const { routing, processing, endToEnd, append } = stats;
   const measured = { routing, processing, 'end to end': endToEnd, append };
   const latencies = Object.entries(measured).flatMap(([name, latency]) =>
@@ -154,12 +161,20 @@ function screenOf(
       figures('MAX', ({ latency }) => milliseconds(latency.max)),
       figures('COUNT', ({ latency }) => count(Number(latency.count))),
     ]),
-    ...(brokers.length === 0 ? [] : ['', output.table(brokers, brokerColumns(now))]),
-    ...(mailboxes.length === 0 ? [] : ['', output.table(mailboxes, MAILBOX_COLUMNS)]),
+    '',
+    output.table(brokers, brokerColumns(now)),
+    ...some(output, noteworthy(shards), SHARD_COLUMNS),
+    ...some(output, mailboxes, MAILBOX_COLUMNS),
   ].join('\n');
 }
 
-/** What a broker counts, for programs. */
-function statsView(stats: StatsResponse): object {
-  return { ...plain(stats), durability: durabilityName(stats.durability) };
+function some<T>(output: Output, rows: readonly T[], columns: readonly Column<T>[]): string[] {
+  return rows.length === 0 ? [] : ['', output.table(rows, columns)];
+}
+
+/** What was seen, for programs; how many `brokers` the figures are of is `members`. */
+function lookView({ stats, mailboxes, shards, brokers }: Look): object {
+  const { brokers: members, ...figures } = stats;
+  const durability = durabilityName(stats.durability);
+  return { ...plain(figures), durability, members, brokers, shards, mailboxes };
 }

@@ -35,6 +35,13 @@ class Shard {
   }
 }
 
+/** As they are to be delivered. */
+function order(waiting: readonly number[], { state: { tasks } }: Shard): number[] {
+  return waiting.toSorted(
+    (a, b) => tasks.priority[b]! - tasks.priority[a]! || tasks.order[a]! - tasks.order[b]!,
+  );
+}
+
 describe('the next task of a mailbox', () => {
   test('is of the highest priority, and among those the one that was accepted first', () => {
     const shard = new Shard();
@@ -113,6 +120,15 @@ describe('the next task of a mailbox', () => {
             if (slot !== NONE) waiting.splice(waiting.indexOf(slot), 1);
           }
           equal(sorted.ready.count(sorted.mailbox()), plain.ready.count(plain.mailbox()));
+        }
+        const mailbox = sorted.mailbox();
+        for (let ahead = 0; sorted.ready.count(mailbox) > 0; ahead++) {
+          for (const [index, slot] of order(waiting, sorted).entries())
+            equal(sorted.ready.ahead(slot, 1000), index);
+          const slot = plain.take();
+          equal(sorted.take(), slot);
+          waiting.splice(waiting.indexOf(slot), 1);
+          if (ahead === 3) break;
         }
         expect(sorted.takeAll()).toEqual(plain.takeAll());
         expect(sorted.ready.hasAside(sorted.mailbox())).toBe(false);

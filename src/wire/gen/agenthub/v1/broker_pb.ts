@@ -16,7 +16,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file agenthub/v1/broker.proto.
  */
 export const file_agenthub_v1_broker: GenFile = /*@__PURE__*/
-  fileDesc("ChhhZ2VudGh1Yi92MS9icm9rZXIucHJvdG8SC2FnZW50aHViLnYxIl8KDlB1Ymxpc2hSZXF1ZXN0EiAKBXRhc2tzGAEgAygLMhEuYWdlbnRodWIudjEuVGFzaxIrCgpkdXJhYmlsaXR5GAIgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eSI3Cg9QdWJsaXNoUmVzcG9uc2USJAoDYWNrGAEgASgLMhcuYWdlbnRodWIudjEuUHVibGlzaEFjayLXAwoIVGFza1ZpZXcSCgoCaWQYASABKAkSDwoHbWFpbGJveBgCIAEoCRIlCgVzdGF0ZRgDIAEoDjIWLmFnZW50aHViLnYxLlRhc2tTdGF0ZRIMCgR0eXBlGAQgASgJEhEKCXJlcXVlc3RlchgFIAEoCRInCghwcmlvcml0eRgGIAEoDjIVLmFnZW50aHViLnYxLlByaW9yaXR5EhAKCGF0dGVtcHRzGAcgASgNEhQKDG1heF9hdHRlbXB0cxgIIAEoDRIWCg5hY2NlcHRlZF9hdF9tcxgJIAEoAxIVCg1ub3RfYmVmb3JlX21zGAogASgDEhMKC2RlYWRsaW5lX21zGAsgASgDEhIKCnNlc3Npb25faWQYDCABKAkSEAoIZXhlY3V0b3IYDSABKAkSEwoLZGVhZF9yZWFzb24YDiABKAkSEgoKZGVhZF9lcnJvchgPIAEoCRISCgpkZWFkX2F0X21zGBAgASgDEhUKDXBheWxvYWRfYnl0ZXMYESABKA0SDQoFc2hhcmQYEiABKA0SJwoIcHJvZ3Jlc3MYEyABKAsyFS5hZ2VudGh1Yi52MS5Qcm9ncmVzcxIfCgR0YXNrGBQgASgLMhEuYWdlbnRodWIudjEuVGFzayJICg5HZXRUYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJEg8KB21haWxib3gYAiABKAkSFAoMaW5jbHVkZV90YXNrGAMgASgIIjYKD0dldFRhc2tSZXNwb25zZRIjCgR0YXNrGAEgASgLMhUuYWdlbnRodWIudjEuVGFza1ZpZXciRQoRQ2FuY2VsVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIPCgdtYWlsYm94GAIgASgJEg4KBnJlYXNvbhgDIAEoCSJBChJDYW5jZWxUYXNrUmVzcG9uc2USKwoHb3V0Y29tZRgBIAEoDjIaLmFnZW50aHViLnYxLkNhbmNlbE91dGNvbWUiqQEKEExpc3RUYXNrc1JlcXVlc3QSDwoHbWFpbGJveBgBIAEoCRImCgZzdGF0ZXMYAiADKA4yFi5hZ2VudGh1Yi52MS5UYXNrU3RhdGUSDAoEdHlwZRgDIAEoCRIRCglyZXF1ZXN0ZXIYBCABKAkSEQoJcGFnZV9zaXplGAUgASgNEhIKCnBhZ2VfdG9rZW4YBiABKAkSFAoMaW5jbHVkZV90YXNrGAcgASgIIlIKEUxpc3RUYXNrc1Jlc3BvbnNlEiQKBXRhc2tzGAEgAygLMhUuYWdlbnRodWIudjEuVGFza1ZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiAKDUxvY2F0ZVJlcXVlc3QSDwoHbWFpbGJveBgBIAEoCSJOCg5Mb2NhdGVSZXNwb25zZRIMCgRwb29sGAEgASgJEg0KBXNoYXJkGAIgASgNEg4KBmJyb2tlchgDIAEoCRIPCgdhZGRyZXNzGAQgASgJIhgKFkRlc2NyaWJlQ2x1c3RlclJlcXVlc3QinQEKF0Rlc2NyaWJlQ2x1c3RlclJlc3BvbnNlEgsKA2xvZxgBIAEoCRIrCgpkdXJhYmlsaXR5GAIgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eRIOCgZzaGFyZHMYAyABKA0SKAoHYnJva2VycxgEIAMoCzIXLmFnZW50aHViLnYxLkJyb2tlclZpZXcSDgoGYnJva2VyGAUgASgJIswBCgpCcm9rZXJWaWV3EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVsZXZlbBgEIAEoDRIOCgZzaGFyZHMYBSABKA0SEAoIc2Vzc2lvbnMYBiABKA0SDgoGYWdlbnRzGAcgASgNEhgKEHRhc2tzX3Blcl9zZWNvbmQYCCABKAESDAoEbG9hZBgJIAEoARIQCghkcmFpbmluZxgKIAEoCBIVCg1zdGFydGVkX2F0X21zGAsgASgDKpkCCglUYXNrU3RhdGUSGgoWVEFTS19TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRBU0tfU1RBVEVfUVVFVUVEEAESFgoSVEFTS19TVEFURV9ERUxBWUVEEAISFgoSVEFTS19TVEFURV9SVU5OSU5HEAMSGAoUVEFTS19TVEFURV9TVUNDRUVERUQQBBIVChFUQVNLX1NUQVRFX0ZBSUxFRBAFEhgKFFRBU0tfU1RBVEVfQ0FOQ0VMTEVEEAYSFgoSVEFTS19TVEFURV9FWFBJUkVEEAcSEwoPVEFTS19TVEFURV9ERUFEEAgSGAoUVEFTS19TVEFURV9ERUxJVkVSRUQQCRIXChNUQVNLX1NUQVRFX0ZJTklTSEVEEAoykwQKBkJyb2tlchJBCgdDb25uZWN0EhguYWdlbnRodWIudjEuQ2xpZW50RnJhbWUaGC5hZ2VudGh1Yi52MS5TZXJ2ZXJGcmFtZSgBMAESRAoHUHVibGlzaBIbLmFnZW50aHViLnYxLlB1Ymxpc2hSZXF1ZXN0GhwuYWdlbnRodWIudjEuUHVibGlzaFJlc3BvbnNlEkQKB0dldFRhc2sSGy5hZ2VudGh1Yi52MS5HZXRUYXNrUmVxdWVzdBocLmFnZW50aHViLnYxLkdldFRhc2tSZXNwb25zZRJNCgpDYW5jZWxUYXNrEh4uYWdlbnRodWIudjEuQ2FuY2VsVGFza1JlcXVlc3QaHy5hZ2VudGh1Yi52MS5DYW5jZWxUYXNrUmVzcG9uc2USSgoJTGlzdFRhc2tzEh0uYWdlbnRodWIudjEuTGlzdFRhc2tzUmVxdWVzdBoeLmFnZW50aHViLnYxLkxpc3RUYXNrc1Jlc3BvbnNlEkEKBkxvY2F0ZRIaLmFnZW50aHViLnYxLkxvY2F0ZVJlcXVlc3QaGy5hZ2VudGh1Yi52MS5Mb2NhdGVSZXNwb25zZRJcCg9EZXNjcmliZUNsdXN0ZXISIy5hZ2VudGh1Yi52MS5EZXNjcmliZUNsdXN0ZXJSZXF1ZXN0GiQuYWdlbnRodWIudjEuRGVzY3JpYmVDbHVzdGVyUmVzcG9uc2ViBnByb3RvMw", [file_agenthub_v1_session, file_agenthub_v1_task]);
+  fileDesc("ChhhZ2VudGh1Yi92MS9icm9rZXIucHJvdG8SC2FnZW50aHViLnYxIl8KDlB1Ymxpc2hSZXF1ZXN0EiAKBXRhc2tzGAEgAygLMhEuYWdlbnRodWIudjEuVGFzaxIrCgpkdXJhYmlsaXR5GAIgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eSI3Cg9QdWJsaXNoUmVzcG9uc2USJAoDYWNrGAEgASgLMhcuYWdlbnRodWIudjEuUHVibGlzaEFjayLXAwoIVGFza1ZpZXcSCgoCaWQYASABKAkSDwoHbWFpbGJveBgCIAEoCRIlCgVzdGF0ZRgDIAEoDjIWLmFnZW50aHViLnYxLlRhc2tTdGF0ZRIMCgR0eXBlGAQgASgJEhEKCXJlcXVlc3RlchgFIAEoCRInCghwcmlvcml0eRgGIAEoDjIVLmFnZW50aHViLnYxLlByaW9yaXR5EhAKCGF0dGVtcHRzGAcgASgNEhQKDG1heF9hdHRlbXB0cxgIIAEoDRIWCg5hY2NlcHRlZF9hdF9tcxgJIAEoAxIVCg1ub3RfYmVmb3JlX21zGAogASgDEhMKC2RlYWRsaW5lX21zGAsgASgDEhIKCnNlc3Npb25faWQYDCABKAkSEAoIZXhlY3V0b3IYDSABKAkSEwoLZGVhZF9yZWFzb24YDiABKAkSEgoKZGVhZF9lcnJvchgPIAEoCRISCgpkZWFkX2F0X21zGBAgASgDEhUKDXBheWxvYWRfYnl0ZXMYESABKA0SDQoFc2hhcmQYEiABKA0SJwoIcHJvZ3Jlc3MYEyABKAsyFS5hZ2VudGh1Yi52MS5Qcm9ncmVzcxIfCgR0YXNrGBQgASgLMhEuYWdlbnRodWIudjEuVGFzayJZCg5HZXRUYXNrUmVxdWVzdBIPCgd0YXNrX2lkGAEgASgJEg8KB21haWxib3gYAiABKAkSFAoMaW5jbHVkZV90YXNrGAMgASgIEg8KB2V4cGxhaW4YBCABKAgiWwoPR2V0VGFza1Jlc3BvbnNlEiMKBHRhc2sYASABKAsyFS5hZ2VudGh1Yi52MS5UYXNrVmlldxIjCgR3YWl0GAIgASgLMhUuYWdlbnRodWIudjEuVGFza1dhaXQiwAEKCFRhc2tXYWl0EiUKBWNhdXNlGAEgASgOMhYuYWdlbnRodWIudjEuV2FpdENhdXNlEg4KBmJyb2tlchgCIAEoCRINCgVhaGVhZBgDIAEoDRIPCgd3b3JrZXJzGAQgASgNEg8KB3dpbGxpbmcYBSABKA0SDgoGY3JlZGl0GAYgASgNEhAKCHVudGlsX21zGAcgASgDEhUKDWhlbGRfc2luY2VfbXMYCCABKAMSEwoLaG9sZGVyX2dvbmUYCSABKAgiRQoRQ2FuY2VsVGFza1JlcXVlc3QSDwoHdGFza19pZBgBIAEoCRIPCgdtYWlsYm94GAIgASgJEg4KBnJlYXNvbhgDIAEoCSJBChJDYW5jZWxUYXNrUmVzcG9uc2USKwoHb3V0Y29tZRgBIAEoDjIaLmFnZW50aHViLnYxLkNhbmNlbE91dGNvbWUiqQEKEExpc3RUYXNrc1JlcXVlc3QSDwoHbWFpbGJveBgBIAEoCRImCgZzdGF0ZXMYAiADKA4yFi5hZ2VudGh1Yi52MS5UYXNrU3RhdGUSDAoEdHlwZRgDIAEoCRIRCglyZXF1ZXN0ZXIYBCABKAkSEQoJcGFnZV9zaXplGAUgASgNEhIKCnBhZ2VfdG9rZW4YBiABKAkSFAoMaW5jbHVkZV90YXNrGAcgASgIIlIKEUxpc3RUYXNrc1Jlc3BvbnNlEiQKBXRhc2tzGAEgAygLMhUuYWdlbnRodWIudjEuVGFza1ZpZXcSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIiAKDUxvY2F0ZVJlcXVlc3QSDwoHbWFpbGJveBgBIAEoCSJOCg5Mb2NhdGVSZXNwb25zZRIMCgRwb29sGAEgASgJEg0KBXNoYXJkGAIgASgNEg4KBmJyb2tlchgDIAEoCRIPCgdhZGRyZXNzGAQgASgJIhgKFkRlc2NyaWJlQ2x1c3RlclJlcXVlc3QinQEKF0Rlc2NyaWJlQ2x1c3RlclJlc3BvbnNlEgsKA2xvZxgBIAEoCRIrCgpkdXJhYmlsaXR5GAIgASgOMhcuYWdlbnRodWIudjEuRHVyYWJpbGl0eRIOCgZzaGFyZHMYAyABKA0SKAoHYnJva2VycxgEIAMoCzIXLmFnZW50aHViLnYxLkJyb2tlclZpZXcSDgoGYnJva2VyGAUgASgJIswBCgpCcm9rZXJWaWV3EgoKAmlkGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSDwoHdmVyc2lvbhgDIAEoCRINCgVsZXZlbBgEIAEoDRIOCgZzaGFyZHMYBSABKA0SEAoIc2Vzc2lvbnMYBiABKA0SDgoGYWdlbnRzGAcgASgNEhgKEHRhc2tzX3Blcl9zZWNvbmQYCCABKAESDAoEbG9hZBgJIAEoARIQCghkcmFpbmluZxgKIAEoCBIVCg1zdGFydGVkX2F0X21zGAsgASgDKpkCCglUYXNrU3RhdGUSGgoWVEFTS19TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRBU0tfU1RBVEVfUVVFVUVEEAESFgoSVEFTS19TVEFURV9ERUxBWUVEEAISFgoSVEFTS19TVEFURV9SVU5OSU5HEAMSGAoUVEFTS19TVEFURV9TVUNDRUVERUQQBBIVChFUQVNLX1NUQVRFX0ZBSUxFRBAFEhgKFFRBU0tfU1RBVEVfQ0FOQ0VMTEVEEAYSFgoSVEFTS19TVEFURV9FWFBJUkVEEAcSEwoPVEFTS19TVEFURV9ERUFEEAgSGAoUVEFTS19TVEFURV9ERUxJVkVSRUQQCRIXChNUQVNLX1NUQVRFX0ZJTklTSEVEEAoqhgIKCVdhaXRDYXVzZRIaChZXQUlUX0NBVVNFX1VOU1BFQ0lGSUVEEAASEwoPV0FJVF9DQVVTRV9UVVJOEAESFAoQV0FJVF9DQVVTRV9ERUxBWRACEhYKEldBSVRfQ0FVU0VfQkFDS09GRhADEhgKFFdBSVRfQ0FVU0VfTk9fV09SS0VSEAQSEwoPV0FJVF9DQVVTRV9UWVBFEAUSFQoRV0FJVF9DQVVTRV9DUkVESVQQBhITCg9XQUlUX0NBVVNFX1dPUksQBxISCg5XQUlUX0NBVVNFX0xPRxAIEhQKEFdBSVRfQ0FVU0VfT1dORVIQCRIVChFXQUlUX0NBVVNFX0VORElORxAKMpMECgZCcm9rZXISQQoHQ29ubmVjdBIYLmFnZW50aHViLnYxLkNsaWVudEZyYW1lGhguYWdlbnRodWIudjEuU2VydmVyRnJhbWUoATABEkQKB1B1Ymxpc2gSGy5hZ2VudGh1Yi52MS5QdWJsaXNoUmVxdWVzdBocLmFnZW50aHViLnYxLlB1Ymxpc2hSZXNwb25zZRJECgdHZXRUYXNrEhsuYWdlbnRodWIudjEuR2V0VGFza1JlcXVlc3QaHC5hZ2VudGh1Yi52MS5HZXRUYXNrUmVzcG9uc2USTQoKQ2FuY2VsVGFzaxIeLmFnZW50aHViLnYxLkNhbmNlbFRhc2tSZXF1ZXN0Gh8uYWdlbnRodWIudjEuQ2FuY2VsVGFza1Jlc3BvbnNlEkoKCUxpc3RUYXNrcxIdLmFnZW50aHViLnYxLkxpc3RUYXNrc1JlcXVlc3QaHi5hZ2VudGh1Yi52MS5MaXN0VGFza3NSZXNwb25zZRJBCgZMb2NhdGUSGi5hZ2VudGh1Yi52MS5Mb2NhdGVSZXF1ZXN0GhsuYWdlbnRodWIudjEuTG9jYXRlUmVzcG9uc2USXAoPRGVzY3JpYmVDbHVzdGVyEiMuYWdlbnRodWIudjEuRGVzY3JpYmVDbHVzdGVyUmVxdWVzdBokLmFnZW50aHViLnYxLkRlc2NyaWJlQ2x1c3RlclJlc3BvbnNlYgZwcm90bzM", [file_agenthub_v1_session, file_agenthub_v1_task]);
 
 /**
  * @generated from message agenthub.v1.PublishRequest
@@ -205,6 +205,13 @@ export type GetTaskRequest = Message<"agenthub.v1.GetTaskRequest"> & {
    * @generated from field: bool include_task = 3;
    */
   includeTask: boolean;
+
+  /**
+   * Include what it waits for.
+   *
+   * @generated from field: bool explain = 4;
+   */
+  explain: boolean;
 };
 
 /**
@@ -222,6 +229,13 @@ export type GetTaskResponse = Message<"agenthub.v1.GetTaskResponse"> & {
    * @generated from field: agenthub.v1.TaskView task = 1;
    */
   task?: TaskView | undefined;
+
+  /**
+   * Only if it was asked for, and the task is queued, delayed or running.
+   *
+   * @generated from field: agenthub.v1.TaskWait wait = 2;
+   */
+  wait?: TaskWait | undefined;
 };
 
 /**
@@ -230,6 +244,75 @@ export type GetTaskResponse = Message<"agenthub.v1.GetTaskResponse"> & {
  */
 export const GetTaskResponseSchema: GenMessage<GetTaskResponse> = /*@__PURE__*/
   messageDesc(file_agenthub_v1_broker, 4);
+
+/**
+ * @generated from message agenthub.v1.TaskWait
+ */
+export type TaskWait = Message<"agenthub.v1.TaskWait"> & {
+  /**
+   * @generated from field: agenthub.v1.WaitCause cause = 1;
+   */
+  cause: WaitCause;
+
+  /**
+   * The broker that serves the shard of its mailbox.
+   *
+   * @generated from field: string broker = 2;
+   */
+  broker: string;
+
+  /**
+   * Tasks of its mailbox that may be delivered and come before it; 100,000 stands for more.
+   *
+   * @generated from field: uint32 ahead = 3;
+   */
+  ahead: number;
+
+  /**
+   * Workers attached to its mailbox, those of them that take its type, and how many tasks these may get now.
+   *
+   * @generated from field: uint32 workers = 4;
+   */
+  workers: number;
+
+  /**
+   * @generated from field: uint32 willing = 5;
+   */
+  willing: number;
+
+  /**
+   * @generated from field: uint32 credit = 6;
+   */
+  credit: number;
+
+  /**
+   * Unix milliseconds before which it is not delivered.
+   *
+   * @generated from field: int64 until_ms = 7;
+   */
+  untilMs: bigint;
+
+  /**
+   * Unix milliseconds since when its worker has it.
+   *
+   * @generated from field: int64 held_since_ms = 8;
+   */
+  heldSinceMs: bigint;
+
+  /**
+   * The attachment through which its worker got it is gone: the session has broken off, or given the mailbox up.
+   *
+   * @generated from field: bool holder_gone = 9;
+   */
+  holderGone: boolean;
+};
+
+/**
+ * Describes the message agenthub.v1.TaskWait.
+ * Use `create(TaskWaitSchema)` to create a new message.
+ */
+export const TaskWaitSchema: GenMessage<TaskWait> = /*@__PURE__*/
+  messageDesc(file_agenthub_v1_broker, 5);
 
 /**
  * @generated from message agenthub.v1.CancelTaskRequest
@@ -258,7 +341,7 @@ export type CancelTaskRequest = Message<"agenthub.v1.CancelTaskRequest"> & {
  * Use `create(CancelTaskRequestSchema)` to create a new message.
  */
 export const CancelTaskRequestSchema: GenMessage<CancelTaskRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 5);
+  messageDesc(file_agenthub_v1_broker, 6);
 
 /**
  * @generated from message agenthub.v1.CancelTaskResponse
@@ -275,7 +358,7 @@ export type CancelTaskResponse = Message<"agenthub.v1.CancelTaskResponse"> & {
  * Use `create(CancelTaskResponseSchema)` to create a new message.
  */
 export const CancelTaskResponseSchema: GenMessage<CancelTaskResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 6);
+  messageDesc(file_agenthub_v1_broker, 7);
 
 /**
  * @generated from message agenthub.v1.ListTasksRequest
@@ -330,7 +413,7 @@ export type ListTasksRequest = Message<"agenthub.v1.ListTasksRequest"> & {
  * Use `create(ListTasksRequestSchema)` to create a new message.
  */
 export const ListTasksRequestSchema: GenMessage<ListTasksRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 7);
+  messageDesc(file_agenthub_v1_broker, 8);
 
 /**
  * @generated from message agenthub.v1.ListTasksResponse
@@ -354,7 +437,7 @@ export type ListTasksResponse = Message<"agenthub.v1.ListTasksResponse"> & {
  * Use `create(ListTasksResponseSchema)` to create a new message.
  */
 export const ListTasksResponseSchema: GenMessage<ListTasksResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 8);
+  messageDesc(file_agenthub_v1_broker, 9);
 
 /**
  * @generated from message agenthub.v1.LocateRequest
@@ -371,7 +454,7 @@ export type LocateRequest = Message<"agenthub.v1.LocateRequest"> & {
  * Use `create(LocateRequestSchema)` to create a new message.
  */
 export const LocateRequestSchema: GenMessage<LocateRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 9);
+  messageDesc(file_agenthub_v1_broker, 10);
 
 /**
  * @generated from message agenthub.v1.LocateResponse
@@ -405,7 +488,7 @@ export type LocateResponse = Message<"agenthub.v1.LocateResponse"> & {
  * Use `create(LocateResponseSchema)` to create a new message.
  */
 export const LocateResponseSchema: GenMessage<LocateResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 10);
+  messageDesc(file_agenthub_v1_broker, 11);
 
 /**
  * @generated from message agenthub.v1.DescribeClusterRequest
@@ -418,7 +501,7 @@ export type DescribeClusterRequest = Message<"agenthub.v1.DescribeClusterRequest
  * Use `create(DescribeClusterRequestSchema)` to create a new message.
  */
 export const DescribeClusterRequestSchema: GenMessage<DescribeClusterRequest> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 11);
+  messageDesc(file_agenthub_v1_broker, 12);
 
 /**
  * @generated from message agenthub.v1.DescribeClusterResponse
@@ -459,7 +542,7 @@ export type DescribeClusterResponse = Message<"agenthub.v1.DescribeClusterRespon
  * Use `create(DescribeClusterResponseSchema)` to create a new message.
  */
 export const DescribeClusterResponseSchema: GenMessage<DescribeClusterResponse> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 12);
+  messageDesc(file_agenthub_v1_broker, 13);
 
 /**
  * One broker and what it does.
@@ -530,7 +613,7 @@ export type BrokerView = Message<"agenthub.v1.BrokerView"> & {
  * Use `create(BrokerViewSchema)` to create a new message.
  */
 export const BrokerViewSchema: GenMessage<BrokerView> = /*@__PURE__*/
-  messageDesc(file_agenthub_v1_broker, 13);
+  messageDesc(file_agenthub_v1_broker, 14);
 
 /**
  * @generated from enum agenthub.v1.TaskState
@@ -614,6 +697,102 @@ export type TaskState = (typeof TaskState)[keyof typeof TaskState] | UnknownEnum
  */
 export const TaskStateSchema: GenEnum<TaskState> = /*@__PURE__*/
   enumDesc(file_agenthub_v1_broker, 0);
+
+/**
+ * What keeps a task from being done.
+ *
+ * @generated from enum agenthub.v1.WaitCause
+ */
+export const WaitCause = {
+  /**
+   * @generated from enum value: WAIT_CAUSE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Nothing but the tasks before it: it is delivered in its turn.
+   *
+   * @generated from enum value: WAIT_CAUSE_TURN = 1;
+   */
+  TURN: 1,
+
+  /**
+   * It is not to be delivered before `until_ms`: its publisher said so.
+   *
+   * @generated from enum value: WAIT_CAUSE_DELAY = 2;
+   */
+  DELAY: 2,
+
+  /**
+   * An attempt has failed; the next one is not before `until_ms`.
+   *
+   * @generated from enum value: WAIT_CAUSE_BACKOFF = 3;
+   */
+  BACKOFF: 3,
+
+  /**
+   * No worker is attached to its mailbox.
+   *
+   * @generated from enum value: WAIT_CAUSE_NO_WORKER = 4;
+   */
+  NO_WORKER: 4,
+
+  /**
+   * Workers are attached, but none of them takes tasks of its type.
+   *
+   * @generated from enum value: WAIT_CAUSE_TYPE = 5;
+   */
+  TYPE: 5,
+
+  /**
+   * All workers that take it hold as many tasks as they may.
+   *
+   * @generated from enum value: WAIT_CAUSE_CREDIT = 6;
+   */
+  CREDIT: 6,
+
+  /**
+   * A worker holds it.
+   *
+   * @generated from enum value: WAIT_CAUSE_WORK = 7;
+   */
+  WORK: 7,
+
+  /**
+   * The log has so little room left that no task is delivered until others have ended.
+   *
+   * @generated from enum value: WAIT_CAUSE_LOG = 8;
+   */
+  LOG: 8,
+
+  /**
+   * Its broker delivers nothing of the shard just now: it has only just taken it over, it drains, or the log
+   * does not answer.
+   *
+   * @generated from enum value: WAIT_CAUSE_OWNER = 9;
+   */
+  OWNER: 9,
+
+  /**
+   * Its end is decided, and is being written to the log.
+   *
+   * @generated from enum value: WAIT_CAUSE_ENDING = 10;
+   */
+  ENDING: 10,
+} as const;
+
+/**
+ * What keeps a task from being done.
+ *
+ * @generated from enum agenthub.v1.WaitCause
+ */
+export type WaitCause = (typeof WaitCause)[keyof typeof WaitCause] | UnknownEnum;
+
+/**
+ * Describes the enum agenthub.v1.WaitCause.
+ */
+export const WaitCauseSchema: GenEnum<WaitCause> = /*@__PURE__*/
+  enumDesc(file_agenthub_v1_broker, 1);
 
 /**
  * @generated from service agenthub.v1.Broker
