@@ -63,6 +63,7 @@ export class Operator {
         clock,
         random,
         answers,
+        pods,
         caches: this.#caches,
         defaultImages: config.images,
         nodes: config.nodes,

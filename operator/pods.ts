@@ -1,8 +1,12 @@
 import http from 'node:http';
 import https from 'node:https';
+import type { PlacementRules } from '../src/core/placement.ts';
+import type { ErrorCode } from '../src/std/errors.ts';
 import { HubError, toHubError } from '../src/std/errors.ts';
 import { readCapacity } from '../src/wire/capacity.ts';
 import type { Capacity } from '../src/wire/capacity.ts';
+import { readPlacementDocument } from '../src/wire/placement-document.ts';
+import type { PlacementDocument } from '../src/wire/placement-document.ts';
 import type { DrainAnswer } from './plan/pods.ts';
 
 /** Where a broker is and how it is asked. */
@@ -24,6 +28,10 @@ export interface Pods {
   drain(pod: PodAddress, signal: AbortSignal): Promise<DrainAnswer>;
   /** Takes a drain back; without one nothing changes. */
   undrain(pod: PodAddress, signal: AbortSignal): Promise<DrainAnswer>;
+  /** What its cluster knows of pools and placement. */
+  placement(pod: PodAddress, signal: AbortSignal): Promise<PlacementDocument>;
+  /** Other rules, in place of those of their version; `aborted` if there are later ones, `invalid` if they are refused. */
+  place(pod: PodAddress, rules: PlacementRules, signal: AbortSignal): Promise<PlacementDocument>;
 }
 
 const TIMEOUT_MS = 3000;
@@ -53,11 +61,20 @@ export class HttpPods implements Pods {
     return readDrain(await this.#call('DELETE', '/drain', pod, signal));
   }
 
+  async placement(pod: PodAddress, signal: AbortSignal): Promise<PlacementDocument> {
+    return readPlacementDocument(await this.#call('GET', '/placement', pod, signal));
+  }
+
+  async place(pod: PodAddress, rules: PlacementRules, signal: AbortSignal): Promise<PlacementDocument> {
+    return readPlacementDocument(await this.#call('PUT', '/placement', pod, signal, JSON.stringify(rules)));
+  }
+
   #call(
     method: string,
     path: string,
     { ip, port, token, tls }: PodAddress,
     signal: AbortSignal,
+    body?: string,
   ): Promise<string> {
     const what = `${method} ${path}`;
     const options = {
@@ -100,10 +117,18 @@ export class HttpPods implements Pods {
               receive,
             );
       request.on('error', fail);
-      request.end();
+      request.end(body);
     });
   }
 }
+
+const CODES: Readonly<Partial<Record<number, ErrorCode>>> = {
+  400: 'invalid',
+  401: 'unauthenticated',
+  403: 'permission',
+  409: 'aborted',
+  413: 'invalid',
+};
 
 function unanswered(what: string, error: unknown, timeoutMs: number): HubError {
   const { message } = toHubError(error);
@@ -119,8 +144,7 @@ function refused(what: string, status: number, text: string): HubError {
   } catch {
     // Not from a broker.
   }
-  const code = status === 401 ? 'unauthenticated' : status === 403 ? 'permission' : 'unavailable';
-  return new HubError(code, `${what}: HTTP ${status}: ${said}`);
+  return new HubError(CODES[status] ?? 'unavailable', `${what}: HTTP ${status}: ${said}`);
 }
 
 function readDrain(text: string): DrainAnswer {

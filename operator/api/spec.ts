@@ -200,6 +200,11 @@ const pool = ruled(
     fieldPath: '.name',
   },
   {
+    rule: "self.name != 'default' || self.rules.size() == 0",
+    message: "a pool with rules can't be called default: so brokers call the pool without rules",
+    fieldPath: '.name',
+  },
+  {
     rule: 'has(self.shards) == has(oldSelf.shards) && (!has(self.shards) || self.shards == oldSelf.shards)',
     message:
       "shards of a pool can't be changed: its log is laid out by them; make another pool and move the rules there",

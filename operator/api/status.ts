@@ -106,6 +106,13 @@ export const statusSchema = z
       .describe('How busy the busiest broker is, as of the last change of this status.'),
     endpoint: z.string().optional().describe('Where agents connect to, within the cluster.'),
     natsReady: z.string().optional().describe('Ready NATS servers of those that there are to be.'),
+    placement: z
+      .object({
+        version: count('Their version: how often they were changed.'),
+        rules: count('How many there are.'),
+      })
+      .optional()
+      .describe('The placement rules that the brokers go by, of a cluster with several pools.'),
     pools: z
       .array(poolStatus)
       .optional()

@@ -14,7 +14,7 @@ import type { Kube, KubeType } from '../kube/kube.ts';
 import { mergeConditions } from '../plan/conditions.ts';
 import type { PlannedEvent } from '../plan/events.ts';
 import { plan } from '../plan/plan.ts';
-import type { Plan } from '../plan/plan.ts';
+import type { Plan, Snapshot } from '../plan/plan.ts';
 import type { PodView } from '../plan/pods.ts';
 import type { Child } from '../plan/resources/child.ts';
 import type { Obstacle } from '../plan/verdicts.ts';
@@ -59,6 +59,8 @@ export class Reconciler {
   readonly #options: ReconcilerOptions;
   /** By key of the cluster: what the API server has refused the last time. */
   readonly #refused = new Map<string, readonly Obstacle[]>();
+  /** By key of the cluster: why the brokers did not take the placement rules. */
+  readonly #unplaced = new Map<string, Obstacle>();
 
   constructor(options: ReconcilerOptions) {
     this.#options = options;
@@ -71,6 +73,7 @@ export class Reconciler {
     const object = caches.clusters.get(nameOf(key));
     if (object === undefined) {
       this.#refused.delete(key);
+      this.#unplaced.delete(key);
       return { next: 'never' };
     }
     if (object.metadata.deletionTimestamp !== undefined) return { next: 'later', afterMs: WRONG_MS };
@@ -82,20 +85,23 @@ export class Reconciler {
       await this.#sayWrong(object, toHubError(error), signal);
       return { next: 'later', afterMs: WRONG_MS };
     }
-    const { snapshot, addressOf } = await observer.observe(cluster, this.#refused.get(key) ?? [], signal);
+    const unplaced = this.#unplaced.get(key);
+    const before = [...(this.#refused.get(key) ?? []), ...(unplaced === undefined ? [] : [unplaced])];
+    const { snapshot, addressOf } = await observer.observe(cluster, before, signal);
     const planned = plan(snapshot);
     if (planned.create.length > 0) {
       for (const secret of planned.create) await this.#create(secret, signal);
       observer.forget(cluster);
     }
     const refused = await this.#apply(planned.apply, signal);
-    const before = this.#refused.get(key) ?? [];
     this.#refused.set(key, refused);
-    const told = sameObstacles(before, refused) ? planned : plan({ ...snapshot, obstacles: refused });
+    const obstacles = [...refused, ...(unplaced === undefined ? [] : [unplaced])];
+    const told = sameObstacles(before, obstacles) ? planned : plan({ ...snapshot, obstacles });
     // Before anything is taken away: whoever goes on from here must know what has begun.
     await this.#options.applier.applyStatus(BROKER_CLUSTER, object, told.status, caches.clusters, { signal });
     this.#record(object, told.events);
     this.#options.told?.(object.status ?? {}, told.status, told.events);
+    await this.#place(key, planned, snapshot, addressOf, signal);
     await this.#act(planned, cluster, addressOf, signal);
     return { next: 'later', afterMs: planned.againMs };
   }
@@ -128,6 +134,36 @@ export class Reconciler {
       }
     }
     return refused;
+  }
+
+  async #place(
+    key: string,
+    { place }: Plan,
+    { pods }: Snapshot,
+    addressOf: (pod: PodView) => PodAddress | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    this.#unplaced.delete(key);
+    const told = Object.values(pods)
+      .flat()
+      .find(({ ready }) => ready);
+    const address = told === undefined ? undefined : addressOf(told);
+    if (place === undefined || address === undefined) return;
+    try {
+      const { version } = await this.#options.pods.place(address, place, signal);
+      this.#options.logger.info(
+        { key, version, rules: place.rules.length },
+        'the brokers have other placement rules',
+      );
+    } catch (error) {
+      const { code, message } = toHubError(error);
+      // Anything else is tried again soon, with what holds by then.
+      if (code !== 'invalid') return;
+      this.#unplaced.set(key, {
+        reason: 'PlacementRefused',
+        message: `the brokers refuse the rules of spec.pools: ${message}; change that rule`,
+      });
+    }
   }
 
   async #act(

@@ -4,13 +4,14 @@ import type { BrokerCluster } from '../api/brokercluster.ts';
 import { isNotFound } from '../kube/errors.ts';
 import type { Kube } from '../kube/kube.ts';
 import { host, INTERNAL_KEYS, LABEL, nameOf, PORTS } from '../plan/context.ts';
+import { managesPlacement } from '../plan/placement.ts';
 import type { SecretView, Snapshot } from '../plan/plan.ts';
 import { viewPod } from '../plan/pods.ts';
 import type { PodObject, PodView } from '../plan/pods.ts';
 import { secretReferences } from '../plan/resources/secrets.ts';
 import type { Obstacle } from '../plan/verdicts.ts';
 import { parseTime } from '../plan/words.ts';
-import type { PodAddress } from '../pods.ts';
+import type { PodAddress, Pods } from '../pods.ts';
 import type { Answers } from './answers.ts';
 import type { Caches } from './caches.ts';
 import { NODE, SECRET } from './kinds.ts';
@@ -21,6 +22,7 @@ export interface ObserverOptions {
   readonly kube: Kube;
   readonly caches: Caches;
   readonly answers: Answers;
+  readonly pods: Pick<Pods, 'placement'>;
   readonly clock: Clock;
   readonly random: Random;
   readonly defaultImages: Snapshot['defaultImages'];
@@ -85,6 +87,10 @@ export class Observer {
       const pool = pod.metadata.labels?.[LABEL.pool] ?? '';
       (byPool[pool] ??= []).push(...view(pod, 'broker'));
     }
+    const children = caches.ownedBy(uid);
+    const placement = managesPlacement(cluster, children)
+      ? await this.#placement(Object.values(byPool).flat(), addressOf, signal)
+      : undefined;
     const snapshot: Snapshot = {
       now: clock.now(),
       cluster,
@@ -93,10 +99,11 @@ export class Observer {
         prometheusRule: caches.childrenOf('PrometheusRule') !== undefined,
       },
       defaultImages,
-      children: caches.ownedBy(uid),
+      children,
       pods: byPool,
       natsPods: pods.filter((pod) => !isBroker(pod)).flatMap((pod) => view(pod, 'nats')),
       secrets: Object.fromEntries([...secrets].map(([key, secret]) => [key, viewSecret(secret)])),
+      placement,
       foreignAutoscalers: caches.autoscalersOf(namespace, name),
       obstacles,
       token: () => random.token(TOKEN_BYTES),
@@ -145,6 +152,24 @@ export class Observer {
       else if (ready?.status === 'Unknown') lost.set(name, parseTime(ready.lastTransitionTime) ?? Infinity);
     }
     return lost;
+  }
+
+  /** What the first broker says that answers. */
+  async #placement(
+    pods: readonly PodView[],
+    addressOf: (pod: string) => PodAddress | undefined,
+    signal: AbortSignal,
+  ): Promise<Snapshot['placement']> {
+    for (const { ready, deleting, name } of pods) {
+      const address = ready && !deleting ? addressOf(name) : undefined;
+      if (address === undefined) continue;
+      try {
+        return await this.#options.pods.placement(address, signal);
+      } catch {
+        // Another one knows it as well.
+      }
+    }
+    return undefined;
   }
 
   /** What is not there is asked for every time; what is there, now and then. */

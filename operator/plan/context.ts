@@ -1,3 +1,4 @@
+import { DEFAULT_POOL } from '../../src/core/pools.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { PoolSpec } from '../api/spec.ts';
 
@@ -109,6 +110,11 @@ export function labels(
 /** The pool that takes what no rule matches. The API server lets exactly one be without rules. */
 export function defaultPool({ spec }: BrokerCluster): PoolSpec {
   return spec.pools.find(({ rules }) => rules.length === 0) ?? spec.pools[0]!;
+}
+
+/** What brokers call a pool: that without rules is their default pool, whatever its name here. */
+export function brokerPool(cluster: BrokerCluster, pool: PoolSpec): string {
+  return pool.name === defaultPool(cluster).name ? DEFAULT_POOL : pool.name;
 }
 
 /** Shards of a pool. */

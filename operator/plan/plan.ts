@@ -1,3 +1,5 @@
+import type { PlacementRules } from '../../src/core/placement.ts';
+import type { PlacementDocument } from '../../src/wire/placement-document.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import { controllerOf } from '../api/object.ts';
 import type { KubeObject } from '../api/object.ts';
@@ -8,7 +10,10 @@ import type { Context, OptionalKinds } from './context.ts';
 import { eventsOf } from './events.ts';
 import type { PlannedEvent } from './events.ts';
 import type { PodView } from './pods.ts';
-import { planPool, unsettledShards } from './pool.ts';
+import { leftoverPools } from './leftover.ts';
+import type { Leftover } from './leftover.ts';
+import { planPlacement } from './placement.ts';
+import { planPool } from './pool.ts';
 import type { PoolPlan, PoolState, SetObject } from './pool.ts';
 import type { Child } from './resources/child.ts';
 import { natsRevision } from './resources/nats-set.ts';
@@ -39,6 +44,8 @@ export interface Snapshot {
   readonly natsPods: readonly PodView[];
   /** Secrets that the spec refers to or the operator makes, as far as they are there. */
   readonly secrets: Readonly<Record<string, SecretView>>;
+  /** What a broker says of pools and placement; absent if none could be asked, or needed to be. */
+  readonly placement?: PlacementDocument | undefined;
   readonly foreignAutoscalers: readonly string[];
   /** What could not be done when it was last tried, each with its remedy. */
   readonly obstacles: readonly Obstacle[];
@@ -46,13 +53,15 @@ export interface Snapshot {
   readonly token: () => string;
 }
 
-/** What is to be done, in this order: create, apply, write the status, evacuate and keep, remove. */
+/** What is to be done, in this order: create, apply, write the status, place, evacuate and keep, remove. */
 export interface Plan {
   /** Objects that are made once and then left alone. */
   readonly create: readonly Child[];
   /** Objects as they are to be; those that are so already need no call. */
   readonly apply: readonly Child[];
   readonly status: BrokerClusterStatus;
+  /** Rules that the brokers are to go by, with the version that they replace. */
+  readonly place: PlacementRules | undefined;
   readonly evacuate: readonly PodView[];
   readonly keep: readonly PodView[];
   readonly removePods: readonly { readonly pod: PodView; readonly force: boolean; readonly reason: string }[];
@@ -77,17 +86,24 @@ export function plan(snapshot: Snapshot): Plan {
   );
   // Pods are made of Secrets: while one is missing none is made or replaced, and those that run go on.
   const frozen = missing.length > 0 || create.length > 0;
-  // The brokers of all pools are one cluster, and share its shards.
-  const unsettled = unsettledShards(Object.values(snapshot.pods).flat(), cluster.spec.shards);
   const pools = cluster.spec.pools.map((pool) =>
-    planPool(context, pool, poolState(snapshot, pool.name), now, { frozen, unsettled }),
+    planPool(context, pool, poolState(snapshot, pool.name), now, frozen),
   );
   const nats = natsSituation(context, snapshot, frozen);
+  const placement = planPlacement(cluster, snapshot.children, snapshot.placement);
+  const leftovers = leftoverPools(snapshot, placement.inForce);
   const situation: Situation = {
     cluster,
     pools,
     nats,
-    obstacles: [...snapshot.obstacles, ...missing, ...leftoverPools(snapshot), ...ineffective(cluster)],
+    placement,
+    leaving: leftovers.map(({ pool }) => pool),
+    obstacles: [
+      ...snapshot.obstacles,
+      ...missing,
+      ...placement.obstacles,
+      ...leftovers.flatMap(({ obstacle }) => (obstacle === undefined ? [] : [obstacle])),
+    ],
     foreignAutoscalers: snapshot.foreignAutoscalers,
   };
   const status = statusOf(situation, now);
@@ -108,13 +124,22 @@ export function plan(snapshot: Snapshot): Plan {
         ? [{ pod: nats.rollout.pod, force: false, reason: nats.rollout.reason }]
         : []),
     ],
-    removeObjects: superfluous(snapshot, wanted),
+    place: placement.change,
+    removeObjects: superfluous(snapshot, wanted, leftovers),
     events,
     againMs: create.length > 0 ? 0 : again(situation),
   };
 }
 
-const NOTHING = { create: [], apply: [], evacuate: [], keep: [], removePods: [], removeObjects: [] } as const;
+const NOTHING = {
+  place: undefined,
+  create: [],
+  apply: [],
+  evacuate: [],
+  keep: [],
+  removePods: [],
+  removeObjects: [],
+} as const;
 
 function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapshot): Context {
   const { spec } = cluster;
@@ -184,61 +209,33 @@ function natsSituation(context: Context, snapshot: Snapshot, frozen: boolean): N
   return { servers: managed.servers, pods: snapshot.natsPods, rollout };
 }
 
-/** Pools that the spec has no more but that still hold tasks. */
-function leftoverPools(snapshot: Snapshot): readonly Obstacle[] {
-  return leftovers(snapshot)
-    .filter(({ queued }) => queued > 0)
-    .map(({ pool, queued }) => ({
-      reason: 'PoolNotEmpty',
-      message: `pool ${pool} is no more in the spec but still holds ${queued} tasks; it goes when they are done`,
-    }));
-}
-
-/** What the spec says and this version can't do. */
-function ineffective({ spec }: BrokerCluster): readonly Obstacle[] {
-  if (spec.pools.length === 1) return [];
-  const message =
-    'brokers of this version share all mailboxes among all pools: placement rules do not count yet; use one pool';
-  return [{ reason: 'PlacementNotSupported', message }];
-}
-
-function leftovers({ cluster, pods }: Snapshot): readonly { pool: string; queued: number }[] {
-  const kept = new Set(cluster.spec.pools.map(({ name }) => name));
-  return Object.entries(pods)
-    .filter(([pool]) => !kept.has(pool))
-    .map(([pool, views]) => ({
-      pool,
-      queued: views
-        .flatMap(({ answers }) => answers.capacity?.shards ?? [])
-        .reduce((sum, { queued }) => sum + queued, 0),
-    }));
-}
-
 /** What is ours, is wanted no more, and is in nobody's use. */
-function superfluous(snapshot: Snapshot, wanted: readonly Child[]): readonly KubeObject[] {
+function superfluous(
+  snapshot: Snapshot,
+  wanted: readonly Child[],
+  leftovers: readonly Leftover[],
+): readonly KubeObject[] {
   const { cluster, children, pods, natsPods } = snapshot;
   const id = ({ kind, metadata }: KubeObject): string => `${kind}/${metadata.name}`;
   const kept = new Set(wanted.map(id));
   const mounted = new Set(
     [...Object.values(pods).flat(), ...natsPods].flatMap(({ configMaps }) => configMaps),
   );
-  const full = new Set(
-    leftovers(snapshot)
-      .filter(({ queued }) => queued > 0)
-      .map(({ pool }) => nameOf.pool(cluster, pool)),
-  );
   return children.filter((object) => {
     if (controllerOf(object)?.uid !== cluster.metadata.uid || object.metadata.deletionTimestamp !== undefined)
       return false;
     if (kept.has(id(object))) return false;
     if (object.kind === 'ConfigMap') return !mounted.has(object.metadata.name);
-    return object.kind !== 'StatefulSet' || !full.has(object.metadata.name);
+    const leftover = leftovers.find(({ set }) => set === object.metadata.name);
+    return object.kind !== 'StatefulSet' || leftover === undefined || leftover.empty;
   });
 }
 
-function again({ cluster, pools, nats, obstacles }: Situation): number {
+function again({ cluster, pools, nats, obstacles, placement, leaving }: Situation): number {
   const busy =
     pools.some(isBusy) ||
+    placement.pending !== undefined ||
+    leaving.length > 0 ||
     (nats !== undefined && (nats.rollout.state === 'next' || nats.rollout.state === 'waiting'));
   if (busy) return BUSY_MS;
   const { mode, intervalSeconds } = cluster.spec.autoscaling;

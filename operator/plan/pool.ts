@@ -53,14 +53,13 @@ export interface PoolPlan {
   readonly unsettled: string | undefined;
 }
 
-/** What is to be done about the brokers of a pool. `frozen`: none of them is to be replaced now;
- * `unsettled`: what {@link unsettledShards} says. */
+/** What is to be done about the brokers of a pool. `frozen`: none of them is to be replaced now. */
 export function planPool(
   context: Context,
   pool: PoolSpec,
   state: PoolState,
   now: number,
-  { frozen, unsettled }: { readonly frozen: boolean; readonly unsettled: string | undefined },
+  frozen: boolean,
 ): PoolPlan {
   const { cluster } = context;
   const { spec, status, metadata } = cluster;
@@ -70,6 +69,7 @@ export function planPool(
     scale !== undefined && spec.autoscaling.mode === 'Auto' ? scale.replicas : wished(context, pool);
   const size = state.set?.spec?.replicas ?? desired;
   const revision = brokerRevision(context, pool);
+  const unsettled = unsettledShards(state.pods, shardsOf(cluster, pool));
   const leaving = state.pods.filter(({ ordinal }) => ordinal >= size);
   const rollout = planRollout({
     now,
@@ -199,8 +199,8 @@ function decide(
   });
 }
 
-/** What is wrong with who serves which shard; absent if every shard is served by exactly one broker. */
-export function unsettledShards(pods: readonly PodView[], shards: number): string | undefined {
+/** What is wrong with who serves which shard of a pool; absent if each is served by exactly one broker. */
+function unsettledShards(pods: readonly PodView[], shards: number): string | undefined {
   const serving = pods.filter(({ ready }) => ready);
   const mute = serving.find(({ answers }) => answers.capacity === undefined);
   if (mute !== undefined) return `${mute.name} has not told yet which shards it has`;

@@ -165,9 +165,9 @@ interface View {
   readonly expected: number;
   /** Those of them that are not ready, or not even made. */
   readonly missing: number;
-  /** Tasks per second of each shard that somebody told of. */
+  /** Tasks per second of each shard that somebody told of, by its place among them. */
   readonly shards: ReadonlyMap<number, number>;
-  /** Who told of it, by shard. */
+  /** Who told of it, by that place. */
   readonly owners: readonly string[];
   /** Ids of the brokers, those first that stay longest. */
   readonly ids: readonly string[];
@@ -186,16 +186,18 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
     // One that has just become ready has time to answer.
     .filter((broker) => broker.ready && !fresh(broker) && (broker.readySince ?? 0) < oldest)
     .map(({ pod }) => pod);
+  const places = placesOf(documents, pool.shards);
   const shards = new Map<number, number>();
   const bytes = new Map<number, number>();
   const owners = Array<string>(pool.shards).fill('');
   for (const document of documents) {
     // While a shard changes hands two brokers may tell of it.
     for (const { shard, tasksPerSecond, bytes: held } of document.shards) {
-      if (shard >= pool.shards) continue;
-      shards.set(shard, Math.max(shards.get(shard) ?? 0, tasksPerSecond));
-      bytes.set(shard, Math.max(bytes.get(shard) ?? 0, held));
-      owners[shard] = document.broker;
+      const place = places.get(shard)!;
+      if (place >= pool.shards) continue;
+      shards.set(place, Math.max(shards.get(place) ?? 0, tasksPerSecond));
+      bytes.set(place, Math.max(bytes.get(place) ?? 0, held));
+      owners[place] = document.broker;
     }
   }
   const target = spec.targets.tasksPerSecond;
@@ -209,10 +211,18 @@ function look({ now, spec, pool, current, brokers }: ScaleInput): View {
     owners,
     ids: brokers.map((broker) => (fresh(broker) ? broker.document!.broker : broker.pod)),
     bytes: [...bytes.values()],
-    hot: [...shards]
-      .filter(([, load]) => target > 0 && load > target)
-      .map(([shard, tasksPerSecond]) => ({ shard, tasksPerSecond: Math.round(tasksPerSecond) })),
+    hot: [...places].flatMap(([shard, place]) => {
+      const load = shards.get(place) ?? 0;
+      return target > 0 && load > target ? [{ shard, tasksPerSecond: Math.round(load) }] : [];
+    }),
   };
+}
+
+/** The shards that were told of, numbered within their pool: those of further pools stand behind the first ones. */
+function placesOf(documents: readonly Capacity[], count: number): ReadonlyMap<number, number> {
+  const told = new Set(documents.flatMap(({ shards }) => shards.map(({ shard }) => shard)));
+  const first = [...told].every((shard) => shard < count);
+  return new Map([...told].sort((a, b) => a - b).map((shard, at) => [shard, first ? shard : at]));
 }
 
 function measure(input: ScaleInput, view: View): readonly Metric[] {
@@ -290,9 +300,11 @@ function shardMetric({ spec, pool, current }: ScaleInput, view: View): Metric {
   const target = spec.targets.tasksPerSecond;
   const tolerance = spec.tolerancePercent / 100;
   const untold = pool.shards - view.shards.size;
-  const hot = new Set(view.hot.map(({ shard }) => shard));
   const carried = (count: number, each: number): number => {
-    const loads = view.owners.map((_, shard) => (hot.has(shard) ? 0 : (view.shards.get(shard) ?? each)));
+    const loads = view.owners.map((_, shard) => {
+      const load = view.shards.get(shard) ?? each;
+      return load > target ? 0 : load;
+    });
     return busiest({ loads, owners: view.owners, brokers: view.ids }, count);
   };
   const now = carried(current, 0);

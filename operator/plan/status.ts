@@ -10,7 +10,7 @@ const FIGURE_CHANGE = 0.2;
 
 /** The status to be written; equal to the one that is there if nothing has happened. */
 export function statusOf(situation: Situation, now: number): BrokerClusterStatus {
-  const { cluster, pools, nats } = situation;
+  const { cluster, pools, nats, placement } = situation;
   const { status, metadata, spec } = cluster;
   const judged = verdicts(situation);
   const first = pools.find(({ pool }) => pool.name === defaultPool(cluster).name);
@@ -31,6 +31,7 @@ export function statusOf(situation: Situation, now: number): BrokerClusterStatus
     ...(nats === undefined
       ? {}
       : { natsReady: `${nats.pods.filter(({ ready }) => ready).length}/${nats.servers}` }),
+    ...(placement.status === undefined ? {} : { placement: placement.status }),
     pools: pools.map((pool) => poolStatus(pool)),
     conditions: [...mergeConditions(status.conditions ?? [], judged, metadata.generation, now)],
   };

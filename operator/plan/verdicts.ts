@@ -1,6 +1,7 @@
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { Verdict } from './conditions.ts';
 import { PAUSE } from './context.ts';
+import type { PlacementPlan } from './placement.ts';
 import type { PodView } from './pods.ts';
 import type { PoolPlan } from './pool.ts';
 import type { Rollout } from './rollout.ts';
@@ -13,6 +14,9 @@ export interface Situation {
   readonly nats: NatsSituation | undefined;
   /** What must be put right by a person before anything can go on, each with its remedy. */
   readonly obstacles: readonly Obstacle[];
+  readonly placement: Pick<PlacementPlan, 'pending' | 'status'>;
+  /** Pools that the spec has no more, and that are not gone yet. */
+  readonly leaving: readonly string[];
   /** Names of HorizontalPodAutoscalers that are aimed at this cluster. */
   readonly foreignAutoscalers: readonly string[];
 }
@@ -52,7 +56,7 @@ export function available({ pools, obstacles }: Situation): Verdict {
 }
 
 /** Whether something is on its way to what the spec says. */
-export function progressing({ cluster, pools, nats }: Situation): Verdict {
+export function progressing({ cluster, pools, nats, placement, leaving }: Situation): Verdict {
   const type = 'Progressing';
   if (cluster.metadata.annotations[PAUSE] === 'true') {
     return {
@@ -101,6 +105,13 @@ export function progressing({ cluster, pools, nats }: Situation): Verdict {
     if (unsettled === undefined || desired === 0) continue;
     const where = pools.length > 1 ? `pool ${pool.name}: ` : '';
     return { type, status: 'True', reason: 'ShardsMoving', message: where + calm(unsettled) };
+  }
+  if (placement.pending !== undefined) {
+    return { type, status: 'True', reason: 'Placing', message: placement.pending };
+  }
+  if (leaving.length > 0) {
+    const message = `pool ${listed(leaving)} is no more in the spec, and goes when nothing is left in it`;
+    return { type, status: 'True', reason: 'PoolEmptying', message };
   }
   return { type, status: 'False', reason: 'Complete', message: 'all is as the spec says' };
 }

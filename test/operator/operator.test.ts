@@ -227,6 +227,32 @@ describe('the operator, on a real API server', () => {
     expect(workloads.history.lossy).toEqual([]);
   }, 180_000);
 
+  test('has pools with rules of their own, and removes one only when nothing is left in it', async () => {
+    const main = { name: 'default' };
+    const ocr = { name: 'ocr', replicas: 1, rules: [{ taskTypes: 'ocr-*' }, { region: 'eu-west' }] };
+    workloads.queued.set('ocr', 3);
+    await make({ pools: [main, ocr] });
+    await phase('Ready');
+    expect(workloads.rules).toEqual({
+      version: 1,
+      defaultPool: 'default',
+      rules: [
+        { pool: 'ocr', taskTypes: 'ocr-*' },
+        { pool: 'ocr', region: 'eu-west' },
+      ],
+    });
+    expect(await status()).toMatchObject({ ready: '4/4', placement: { version: 1, rules: 2 } });
+    await change({ pools: [main] });
+    await eventually(async () => (await condition('Progressing'))?.reason === 'PoolEmptying');
+    expect(workloads.rules).toMatchObject({ version: 2, rules: [] });
+    const { items } = await direct.list(STATEFUL_SET, { namespace });
+    expect(items.map(({ metadata }) => metadata.name)).toContain('hub-ocr');
+    workloads.queued.set('ocr', 0);
+    await phase('Ready');
+    expect((await direct.list(STATEFUL_SET, { namespace })).items).toHaveLength(2);
+    expect((await status()).placement).toBeUndefined();
+  }, 180_000);
+
   test('puts back what somebody has changed or deleted', async () => {
     await make();
     await phase('Ready');

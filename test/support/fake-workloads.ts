@@ -1,7 +1,10 @@
 import { assign, UNASSIGNED } from '../../src/core/assignment.ts';
 import type { Assignment } from '../../src/core/assignment.ts';
+import type { PlacementRules } from '../../src/core/placement.ts';
+import { NO_RULES } from '../../src/core/pools.ts';
 import { HubError } from '../../src/std/errors.ts';
 import type { Capacity } from '../../src/wire/capacity.ts';
+import type { PlacementDocument } from '../../src/wire/placement-document.ts';
 import type { KubeObject } from '../../operator/api/object.ts';
 import type { Kube } from '../../operator/kube/kube.ts';
 import type { DrainAnswer, PodObject } from '../../operator/plan/pods.ts';
@@ -27,6 +30,7 @@ interface FakePod {
   readonly uid: string;
   readonly image: string;
   readonly kind: 'broker' | 'nats';
+  readonly pool: string;
   readonly works: boolean;
   draining: boolean;
   sessions: number;
@@ -65,7 +69,11 @@ export class FakeWorkloads implements Pods {
   readonly #shards: number;
   readonly #byIp = new Map<string, FakePod>();
   readonly #ipOf = new Map<string, string>();
-  #assignment: Assignment = UNASSIGNED;
+  /** Of each pool, in the order in which they came; the default pool is the first. */
+  readonly #assignments = new Map<string, Assignment>([['default', UNASSIGNED]]);
+  /** Tasks in each shard of a pool. */
+  readonly queued = new Map<string, number>();
+  #rules: PlacementRules = NO_RULES;
   #addresses = 0;
 
   constructor(kube: Kube, namespace: string, shards = 16) {
@@ -94,6 +102,10 @@ export class FakeWorkloads implements Pods {
         if (ordinal >= set.spec!.replicas) await this.#kube.delete(POD, metadata);
       }
     }
+    for (const { metadata } of pods) {
+      const owner = metadata.ownerReferences?.[0]?.uid;
+      if (!sets.some((set) => set.metadata.uid === owner)) await this.#kube.delete(POD, metadata);
+    }
     this.#share();
     for (const pod of this.#byIp.values()) {
       if (pod.draining && pod.sessions > 0) pod.sessions = Math.max(0, pod.sessions - 4);
@@ -110,7 +122,7 @@ export class FakeWorkloads implements Pods {
   }
 
   capacity(address: PodAddress): Promise<Capacity> {
-    return this.#answer(address, ({ uid, name, draining }) => {
+    return this.#answer(address, ({ uid, name, draining, pool }) => {
       const serving = Math.max(1, this.#brokers().length);
       return {
         broker: `${name}-${uid.slice(0, 4)}`,
@@ -131,7 +143,12 @@ export class FakeWorkloads implements Pods {
         oldestTaskAgeSeconds: 0,
         draining,
         loadScore: 0.1,
-        shards: this.#owned(uid).map((shard) => ({ shard, queued: 0, bytes: 0, tasksPerSecond: this.load })),
+        shards: this.#owned(uid).map((shard) => ({
+          shard,
+          queued: this.queued.get(pool) ?? 0,
+          bytes: 0,
+          tasksPerSecond: this.load,
+        })),
       };
     });
   }
@@ -154,6 +171,30 @@ export class FakeWorkloads implements Pods {
     });
   }
 
+  placement(address: PodAddress): Promise<PlacementDocument> {
+    return this.#answer(address, () => ({
+      ...this.#rules,
+      pools: [...this.#assignments.keys()].map((name, at) => ({
+        name,
+        firstShard: at * this.#shards,
+        shards: this.#shards,
+        brokers: this.#brokers().filter(({ pool }) => pool === name).length,
+      })),
+    }));
+  }
+
+  place(address: PodAddress, rules: PlacementRules): Promise<PlacementDocument> {
+    if (rules.version !== this.#rules.version) {
+      return Promise.reject(new HubError('aborted', 'the placement rules were changed meanwhile'));
+    }
+    this.#rules = { ...rules, version: rules.version + 1 };
+    return this.placement(address);
+  }
+
+  get rules(): PlacementRules {
+    return this.#rules;
+  }
+
   #drainOf({ draining, sessions }: FakePod): DrainAnswer {
     return { state: !draining ? 'serving' : sessions > 0 ? 'draining' : 'drained', sessions, activeTasks: 0 };
   }
@@ -172,19 +213,29 @@ export class FakeWorkloads implements Pods {
   }
 
   #owned(uid: string): number[] {
-    return this.#assignment.owners.flatMap((owner, shard) => (owner === uid ? [shard] : []));
+    return [...this.#assignments.values()].flatMap(({ owners }, at) =>
+      owners.flatMap((owner, shard) => (owner === uid ? [at * this.#shards + shard] : [])),
+    );
   }
 
   #share(): void {
+    for (const pool of new Set(this.#brokers().map((broker) => broker.pool))) this.#sharePool(pool);
+  }
+
+  #sharePool(pool: string): void {
     const members = this.#brokers()
       // One whose start nobody has been told of has not joined.
-      .filter(({ works, ready }) => works && ready !== undefined)
+      .filter((broker) => broker.pool === pool && broker.works && broker.ready !== undefined)
       .map(({ uid, draining }) => ({ id: uid, version: '', draining }));
-    this.#assignment = assign(this.#assignment, members, { shards: this.#shards });
+    if (members.length === 0 && !this.#assignments.has(pool)) return;
+    const before = this.#assignments.get(pool) ?? UNASSIGNED;
+    this.#assignments.set(pool, assign(before, members, { shards: this.#shards }));
   }
 
   #gone(pod: FakePod): void {
-    const others = this.#brokers().some(({ uid, draining, works }) => uid !== pod.uid && !draining && works);
+    const others = this.#brokers().some(
+      ({ uid, draining, works, pool }) => pool === pod.pool && uid !== pod.uid && !draining && works,
+    );
     const left = this.#owned(pod.uid).length + pod.sessions;
     if (pod.kind === 'broker' && pod.toldAt < Date.now() - SEEN_MS && others && left > 0)
       this.history.lossy.push(pod.name);
@@ -228,6 +279,7 @@ export class FakeWorkloads implements Pods {
       uid,
       kind,
       works,
+      pool: template.metadata.labels['agenthub.io/pool'] ?? '',
       image: container.image,
       draining: false,
       sessions: 10,

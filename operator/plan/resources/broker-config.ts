@@ -1,7 +1,8 @@
 import { stringify } from 'yaml';
+import { DEFAULT_POOL } from '../../../src/core/pools.ts';
 import type { PoolSpec } from '../../api/spec.ts';
 import type { Context } from '../context.ts';
-import { host, nameOf, NATS_PORTS, PORTS, shardsOf } from '../context.ts';
+import { brokerPool, defaultPool, host, nameOf, NATS_PORTS, PORTS, shardsOf } from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
 import { overlay } from '../overlay.ts';
 import { child } from './child.ts';
@@ -22,6 +23,9 @@ export const FILES = {
 
 /** Time that a broker has to stop after its drain, in seconds. */
 export const STOP_SECONDS = 15;
+
+/** Placement rules come as the body of a request. */
+const MAX_RULES_BYTES = '1MiB';
 
 const PREFIX_LENGTH = 32;
 
@@ -50,7 +54,11 @@ export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<R
   const wished = overlay({ service: { environment: 'production' }, log: { format: 'json' } }, config);
   return overlay(wished, {
     grpc: { host: '0.0.0.0', port: PORTS.grpc },
-    http: { host: '0.0.0.0', port: PORTS.http },
+    http: {
+      host: '0.0.0.0',
+      port: PORTS.http,
+      ...(cluster.spec.pools.length > 1 ? { maxBodyBytes: MAX_RULES_BYTES } : {}),
+    },
     insecure: auth.anonymous,
     ...(tls === undefined
       ? {}
@@ -67,10 +75,17 @@ export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<R
     },
     data: { log: 'jetstream' },
     nats: natsSection(cluster),
-    shards: shardsOf(cluster, pool),
+    shards: shardsOf(cluster, defaultPool(cluster)),
+    ...poolSection(cluster, pool),
     stop: { deadlineMs: `${STOP_SECONDS}s` },
     metrics: { public: monitoring.public },
   });
+}
+
+/** Of the default pool nothing is said, so that clusters with one pool look as they always did. */
+function poolSection(cluster: Context['cluster'], pool: PoolSpec): object {
+  const name = brokerPool(cluster, pool);
+  return name === DEFAULT_POOL ? {} : { cluster: { pool: name, poolShards: shardsOf(cluster, pool) } };
 }
 
 function natsSection(cluster: Context['cluster']): object {

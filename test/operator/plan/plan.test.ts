@@ -337,24 +337,6 @@ describe('what is not needed any more', () => {
       'NetworkPolicy hub-nats',
     ]);
   });
-
-  test('a pool stays until its tasks are done', () => {
-    const pools = [{ name: 'default' }, { name: 'batch', rules: [{ agents: 'batch-*' }] }];
-    const first = plan(snapshot({ pools }));
-    const children = first.apply;
-    const holding = (queued: number) => [
-      pod(0, {
-        answers: answers('hub-batch-0', { shards: [{ shard: 0, queued, bytes: 0, tasksPerSecond: 0 }] }),
-      }),
-    ];
-    const sets = (planned: Plan) => planned.removeObjects.filter(({ kind }) => kind === 'StatefulSet');
-    const full = plan(snapshot({}, { children, pods: { batch: holding(7) } }));
-    expect(sets(full)).toEqual([]);
-    expect(full.status.conditions).toContainEqual(
-      expect.objectContaining({ type: 'Degraded', reason: 'PoolNotEmpty' }),
-    );
-    expect(sets(plan(snapshot({}, { children, pods: { batch: holding(0) } })))).toHaveLength(1);
-  });
 });
 
 describe('a cluster is done', () => {
