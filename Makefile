@@ -29,7 +29,7 @@ cluster: install nats-server ## Start three NATS servers and three brokers on th
 	@$(OWN) exec node examples/cluster.ts
 
 ##@ Prove it
-.PHONY: test check sim chaos operator-test bench
+.PHONY: test check sim chaos operator-test obs-test bench
 
 # Building the API server takes minutes, so it is built for those tests alone that need it.
 test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(or $(findstring operator,$(TESTS)),$(findstring chart,$(TESTS))),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
@@ -47,6 +47,9 @@ chaos: install nats-server ## Kill real brokers under load and count what is los
 
 operator-test: install kube-apiserver ## The operator on a real API server, with all that can go wrong there
 	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ -- test/operator
+
+obs-test: install nats-server prometheus ## Alerts and dashboards with a real Prometheus on a real cluster, with faults
+	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ --runInBand -- test/obs
 
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
 	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)
@@ -169,6 +172,17 @@ nats-server: .tools/bin/nats-server
 	@echo 'Building nats-server: some minutes the first time.'
 	@cd tools/nats && CGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $(CURDIR)/$@ github.com/nats-io/nats-server/v2
 	@touch $@
+
+.PHONY: prometheus
+prometheus: .tools/bin/prometheus .tools/bin/promtool
+
+# Without its web pages, and without what finds targets in clouds.
+.tools/bin/prometheus .tools/bin/promtool &: tools/prometheus/go.mod tools/prometheus/go.sum
+	@command -v go >/dev/null || { echo 'These tests need Prometheus, and building it needs Go: https://go.dev/dl' >&2; exit 1; }
+	@echo 'Building Prometheus: some minutes the first time.'
+	@cd tools/prometheus && CGO_ENABLED=0 go build -tags remove_all_sd -trimpath -ldflags='-s -w' -o $(CURDIR)/.tools/bin/ \
+	  github.com/prometheus/prometheus/cmd/prometheus github.com/prometheus/prometheus/cmd/promtool
+	@touch .tools/bin/prometheus .tools/bin/promtool
 
 .PHONY: kube-apiserver
 kube-apiserver: .tools/bin/kube-apiserver .tools/bin/etcd .tools/bin/helm

@@ -5,10 +5,12 @@ export default {
   extensionsToTreatAsEsm: ['.ts'],
   roots: ['<rootDir>/src', '<rootDir>/test'],
   testMatch: ['<rootDir>/test/**/*.test.ts'],
-  // They need root and minutes, or a machine that does little else: make kube-test, make chaos, make operator-test.
+  // They need root and minutes, a machine that does little else, or a Prometheus: make kube-test, make chaos,
+  // make operator-test, make obs-test.
   testPathIgnorePatterns: [
     '/node_modules/',
     '<rootDir>/test/kube/',
+    '<rootDir>/test/obs/',
     '<rootDir>/test/chaos/replicas.test.ts',
     '<rootDir>/test/chaos/full-log.test.ts',
     '<rootDir>/test/operator/operator.test.ts',

@@ -94,6 +94,7 @@ export class Attachments {
     }
     const { maxAttachments, maxWindow } = this.limits;
     if (this.attachments.size >= maxAttachments) {
+      this.broker.metrics.limits.of('limits.attachmentsPerSession').add();
       throw limit(
         'limits.attachmentsPerSession',
         `a session has at most ${maxAttachments} attachments; open another session`,
@@ -216,6 +217,7 @@ export class Attachments {
   private host(agent: string): void {
     const count = this.hosted.get(agent) ?? 0;
     if (count === 0 && this.hosted.size >= this.limits.maxAgents) {
+      this.broker.metrics.limits.of('limits.agentsPerSession').add();
       throw limit(
         'limits.agentsPerSession',
         `a session hosts at most ${this.limits.maxAgents} agents; open another session`,

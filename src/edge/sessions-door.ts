@@ -98,6 +98,7 @@ export class SessionsDoor {
   private create(id: string, hello: Hello): Session {
     const { broker, clock, settings, maxSessions } = this.options;
     if (broker.sessions.size >= maxSessions) {
+      broker.metrics.limits.of('limits.sessions').add();
       throw limit(
         'limits.sessions',
         `this broker has ${maxSessions} sessions already; connect to another one`,
