@@ -8,8 +8,6 @@ import type { Vitals } from './cluster/cluster.ts';
 import { meet } from './clustered.ts';
 import type { Config } from './config/schema.ts';
 import { AdminEdge } from './edge/admin.ts';
-import { guardListen, Lock } from './edge/auth.ts';
-import { Door } from './edge/calls.ts';
 import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
 import { grpcHealth } from './edge/grpc-health.ts';
 import { HttpEdge } from './edge/http.ts';
@@ -23,6 +21,9 @@ import { SessionsDoor } from './edge/sessions-door.ts';
 import { BrokerStatus } from './edge/status.ts';
 import { gauges } from './gauges.ts';
 import { CertificateWatch } from './edge/tls.ts';
+import { TaskFinder } from './edge/task-finder.ts';
+import type { Entrance } from './entrance.ts';
+import { openEntrance } from './entrance.ts';
 import { DiskStorage } from './log/disk.ts';
 import { FileLog } from './log/file.ts';
 import { JetStreamLog } from './log/jetstream.ts';
@@ -77,20 +78,24 @@ export interface Embedded {
 
 /** Starts a broker and its ports; the configuration says all. */
 export async function startEmbedded(config: Config, logger: Logger): Promise<Embedded> {
+  const metrics = new Metrics({ clock: systemClock, taskTypes: config.metrics.taskTypes });
+  const entrance = openEntrance(config, { clock: systemClock, logger, metrics });
+  return await start(config, logger, metrics, entrance).catch((error: unknown) => {
+    entrance.close();
+    throw error;
+  });
+}
+
+async function start(
+  config: Config,
+  logger: Logger,
+  metrics: Metrics,
+  entrance: Entrance,
+): Promise<Embedded> {
   const clock = systemClock;
   const random = systemRandom;
-  const lockOptions = {
-    tokens: config.auth.tokens,
-    adminTokens: config.auth.adminTokens,
-    insecure: config.insecure,
-    publicMetrics: config.metrics.public,
-  };
-  guardListen(config.grpc.host, 'grpc.host', lockOptions);
-  guardListen(config.http.host, 'http.host', lockOptions);
+  const { door } = entrance;
   const version = config.service.version ?? packageVersion();
-  const lock = new Lock(lockOptions);
-  const door = new Door(lock);
-  const metrics = new Metrics({ clock, taskTypes: config.metrics.taskTypes });
   const tls = watchCertificates(config, logger, metrics);
   const probe = new NodeProcess(clock);
   const figures = new NatsFigures();
@@ -135,6 +140,9 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     tickMs: TICK_MS,
     failed: fail,
   });
+  entrance.watch(() => {
+    for (const session of broker.sessions.values()) session.rejudge();
+  });
   const status = new BrokerStatus({
     broker,
     metrics,
@@ -149,10 +157,12 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     },
     drainMs: config.stop.deadlineMs,
   });
+  const finder = new TaskFinder(broker, clock);
   const sessions = new SessionsDoor({
     broker,
     clock,
     random,
+    finder,
     maxSessions: config.limits.sessions,
     settings: {
       version,
@@ -172,6 +182,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     clock,
     door,
     sessions,
+    finder,
     log: config.data.log,
     describe: () => status.view(LEVEL),
   });
@@ -241,7 +252,8 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
         read: () => placementOf(broker),
         change: (rules) => changePlacement(broker, rules),
       },
-      authorize: (credentials, scope) => lock.authorize(credentials, scope),
+      door,
+      publicMetrics: config.metrics.public,
     },
     { ...config.http, tls },
   );
@@ -282,6 +294,7 @@ export async function startEmbedded(config: Config, logger: Logger): Promise<Emb
     await letGo();
     await http.close();
     tls?.stop();
+    entrance.close();
     probe.close();
     await spans?.close();
     logger.info({ broker: broker.id }, 'the broker has stopped');

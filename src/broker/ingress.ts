@@ -60,6 +60,8 @@ export interface Publication {
   readonly carried?: Carried;
   /** The session's id, or ''. */
   readonly origin: string;
+  /** Why its publisher may not publish that, if it may not; absent: it may publish everything. */
+  readonly guard?: ((mailbox: string, type: string, requester: string) => HubError | undefined) | undefined;
   readonly ticket: Ticket;
   /** Called for each task that came without an id. */
   readonly assigned: (index: number, id: string) => void;
@@ -170,6 +172,8 @@ export class Ingress {
           0,
         );
       scan.read(bytes, start, end);
+      const refusal = publication.guard?.(scan.mailbox, scan.type, scan.requester);
+      if (refusal) throw refusal;
       let from = start;
       let to = end;
       let body = bytes;

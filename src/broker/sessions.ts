@@ -31,6 +31,8 @@ export interface EdgeSession extends RegisteredSession {
   seat(attachment: number): Seat | undefined;
   /** Mailboxes may live elsewhere now: attaches where they do. */
   reseat(): void;
+  /** What is allowed has changed: lets go of what its client may not have any more. */
+  rejudge(): void;
   /** Asks the client to reconnect: at that address, or elsewhere if it is '', or later. */
   goAway(reason: string, deadlineMs: number, draining: boolean, address: string): void;
   /** Its leases go back to their mailboxes, untouched, and do not count as attempts. */

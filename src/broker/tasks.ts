@@ -76,24 +76,25 @@ export function findTaskIn(owners: readonly Owner[], mailbox: string, id: string
   return ended;
 }
 
-/** Finds a live task by its id alone: looks at all tasks of all shards, a slice at a time. */
-export function searchTask(
+/** Finds live tasks by their id alone, `most` at most: looks at all tasks of all shards, a slice at a time. */
+export function searchTasks(
   broker: Searched,
   clock: Clock,
   id: string,
-  found: (found: Found | undefined) => void,
+  most: number,
+  found: (found: readonly Found[]) => void,
 ): void {
   checkTaskId(id);
-  let result: Found | undefined;
+  const results: Found[] = [];
   scanTasks(
     broker,
     clock,
     (owner, slot) => {
       if (owner.state.tasks.kind[slot] !== Kind.task || owner.endings.facts(slot).id !== id) return true;
-      result = { owner, slot };
-      return false;
+      results.push({ owner, slot });
+      return results.length < most;
     },
-    () => found(result),
+    () => found(results),
   );
 }
 

@@ -1,11 +1,10 @@
-import { readFileSync } from 'node:fs';
 import { totalmem } from 'node:os';
 import { parse, YAMLParseError } from 'yaml';
 import { HubError } from '../std/errors.ts';
 import { closest } from './closest.ts';
 import { configKeys, ENV_PREFIX, FILE_ENV, FILE_FLAG } from './keys.ts';
 import type { ConfigKey } from './keys.ts';
-import { advice, token } from './kinds.ts';
+import { readText } from './read-text.ts';
 import { configSchema } from './schema.ts';
 import type { Config } from './schema.ts';
 
@@ -44,8 +43,7 @@ type Settings = ReadonlyMap<string, Setting>;
 /**
  * Reads the configuration: the file, over it the environment, over it the flags.
  *
- * Empty variables and empty keys of the file count as unset. Files that the keys `auth.*File` name are read
- * here: their tokens end up in `auth.tokens` and `auth.adminTokens`.
+ * Empty variables and empty keys of the file count as unset.
  *
  * @throws HubError `invalid`, which names every wrong key, where its value came from and what is accepted;
  *   also for keys, flags and `AGENTHUB_…` variables that don't exist.
@@ -58,8 +56,6 @@ export function loadConfig(inputs: ConfigInputs): LoadedConfig {
   const file = path === undefined ? new Map<string, Setting>() : fromFile(keys, path);
   const settings: Settings = new Map([...file, ...env.settings, ...flags.settings]);
   const config = check(keys, settings, inputs.memoryBytes ?? availableMemory());
-  addTokens(config, 'tokens', 'tokensFile');
-  addTokens(config, 'adminTokens', 'adminTokensFile');
   const sources = keys.map(({ key }) => [key, settings.get(key)?.source ?? 'default'] as const);
   return { config, sources: Object.fromEntries(sources) };
 }
@@ -168,42 +164,13 @@ function fromFile(keys: readonly ConfigKey[], path: string): Map<string, Setting
 }
 
 function document(path: string, source: string): unknown {
-  const text = read(path, `the configuration ${source}`);
+  const text = readText(path, `the configuration ${source}`);
   try {
     // JSON is a subset of YAML.
     return parse(text) as unknown;
   } catch (error) {
     if (!(error instanceof YAMLParseError)) throw error;
     throw new HubError('invalid', `${source} is neither YAML nor JSON: ${error.message}`, { cause: error });
-  }
-}
-
-function addTokens(config: Config, list: 'tokens' | 'adminTokens', file: `${typeof list}File`): void {
-  const path = config.auth[file];
-  if (path === undefined) return;
-  const lines = read(path, `auth.${file}: the file ${path}`)
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
-  const wrong = lines.findIndex((line) => token.parse(line) === undefined);
-  if (wrong >= 0) {
-    throw new HubError(
-      'invalid',
-      `auth.${file}: token ${wrong + 1} of ${path} is not accepted; ${advice(token)}`,
-      {
-        field: `auth.${file}`,
-      },
-    );
-  }
-  config.auth[list] = [...config.auth[list], ...lines];
-}
-
-function read(path: string, what: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new HubError('invalid', `${what} can't be read: ${reason}`, { field: path, cause: error });
   }
 }
 

@@ -121,15 +121,54 @@ export function configSchema(memoryBytes: number) {
         together(check, tls, 'certFile', 'keyFile');
         if (tls.clientCaFile !== undefined) together(check, tls, 'clientCaFile', 'certFile');
       }),
-      auth: section('Who may do what. Without any token only this machine is let in.', {
+      auth: section('Who may come in, and do what. Without any of it only this machine is let in.', {
         tokens: key(tokens, '', 'Bearer tokens of agents.'),
-        tokensFile: optional(text, 'File with more of them, one a line; lines with # are comments.'),
+        tokensFile: optional(
+          text,
+          'File with more of them, one a line: the token or its `sha256:` hash, then if you like a name and groups. Read anew when it changes.',
+        ),
         adminTokens: key(
           tokens,
           '',
           'Bearer tokens of administrators; without any, loopback connections administer.',
         ),
-        adminTokensFile: optional(text, 'File with more of them, one a line; lines with # are comments.'),
+        adminTokensFile: optional(text, 'File with more of them, as `auth.tokensFile`.'),
+        certificates: key(
+          oneOf('none', 'cn', 'dns', 'uri'),
+          'none',
+          'What names the principal in a client certificate (`tls.clientCaFile`): its common name, or its first alternative name of that kind.',
+        ),
+        policyFile: optional(
+          text,
+          'File with the rules of who may do what. Without one, agents are not kept apart. Read anew when it changes.',
+        ),
+      }),
+      jwt: section('Agents that show a token of an issuer, as bearer token.', {
+        issuer: optional(text, 'Issuer (`iss`) of the tokens; unset: no such tokens are taken.'),
+        audience: key(texts, 'agenthub', 'Audience (`aud`) of the tokens: one of these.'),
+        jwks: optional(
+          text,
+          'Where the keys of the issuer are: a URL, or a file, which is read anew when it changes.',
+        ),
+        caFile: optional(text, 'Authorities, PEM, that may sign the certificate of that URL.'),
+        clockSkewMs: key(duration(0, HOUR), '30s', 'How far the clock of the issuer may be off.'),
+        nameClaim: key(text, 'sub', 'Claim with the name of the agent.'),
+        groupsClaim: key(text, 'groups', 'Claim with its groups: a text, or a list of them.'),
+      }).superRefine((jwt, check) => {
+        together(check, jwt, 'issuer', 'jwks');
+      }),
+      serviceAccounts: section('Agents in Kubernetes that show the token of their service account.', {
+        issuer: optional(
+          text,
+          'Issuer of the tokens, as the API server has it: `kubectl get --raw /.well-known/openid-configuration`; unset: none are taken.',
+        ),
+        audience: key(texts, 'agenthub', 'Audience of the tokens, as the pods ask for it: one of these.'),
+        jwks: optional(
+          text,
+          'Where the keys are: a URL, or a file; unset: the API server of the cluster that the broker runs in.',
+        ),
+        caFile: optional(text, 'Authorities, PEM, that may sign the certificate of that URL.'),
+        clockSkewMs: key(duration(0, HOUR), '30s', 'How far the clock of the API server may be off.'),
       }),
       insecure: key(flag, 'false', 'Whether anybody who reaches the ports is let in as an agent.'),
       log: section('What the broker writes to standard error.', {

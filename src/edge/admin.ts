@@ -57,7 +57,7 @@ import type { AgentView, MailboxView } from '../wire/gen/agenthub/v1/admin_pb.ts
 import { readRules, writeRules } from '../wire/placement.ts';
 import type { PlacementDocument } from '../wire/placement-document.ts';
 import type { Implementation } from '../wire/service.ts';
-import type { Door } from './calls.ts';
+import type { Admission, Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
 import { mergedPage, Page } from './page.ts';
 import { changePlacement, placementOf } from './placement.ts';
@@ -123,25 +123,63 @@ export class AdminEdge {
   /** The handlers. */
   implementation(): Implementation<typeof Admin> {
     const { door, broker } = this.options;
-    const admit = door.admitAdmin.bind(door);
     return {
-      listMailboxes: unary(admit, (request) => this.listMailboxes(request)),
-      listAgents: unary(admit, (request) => this.listAgents(request)),
-      replayDeadLetters: unary(admit, (request) =>
-        promised((done) => this.replays.ofShard(broker.shardOf(request.mailbox), request, done)),
+      listMailboxes: this.looks('listMailboxes', (request) => this.listMailboxes(request)),
+      listAgents: this.looks('listAgents', (request) => this.listAgents(request)),
+      replayDeadLetters: unary(door, (request, admission) =>
+        this.acts(admission, 'replayDeadLetters', request, () =>
+          promised((done) => this.replays.ofShard(broker.shardOf(request.mailbox), request, done)),
+        ),
       ),
-      purgeMailbox: unary(admit, (request) =>
-        promised((done) => this.purges.ofShard(broker.shardOf(request.mailbox), request, done)),
+      purgeMailbox: unary(door, (request, admission) =>
+        this.acts(admission, 'purgeMailbox', request, () =>
+          promised((done) => this.purges.ofShard(broker.shardOf(request.mailbox), request, done)),
+        ),
       ),
-      listShards: unary(admit, () => this.listShards()),
-      moveShard: unary(admit, (request) => this.moveShard(request)),
-      getPlacement: unary(admit, () =>
+      listShards: this.looks('listShards', () => this.listShards()),
+      moveShard: unary(door, (request, admission) =>
+        this.acts(admission, 'moveShard', { on: `${request.shard}` }, () => this.moveShard(request)),
+      ),
+      getPlacement: this.looks('getPlacement', () =>
         create(GetPlacementResponseSchema, { placement: placementMessage(placementOf(broker)) }),
       ),
-      setPlacement: unary(admit, (request) => this.setPlacement(request)),
-      drain: unary(admit, (request) => this.drain(request)),
-      stats: unary(admit, (request) => this.stats(request)),
+      setPlacement: unary(door, (request, admission) =>
+        this.acts(admission, 'setPlacement', { on: `version ${request.version}` }, () =>
+          this.setPlacement(request),
+        ),
+      ),
+      drain: unary(door, (request, admission) => {
+        const on = request.cancel ? 'cancel' : request.status ? 'status' : 'start';
+        return this.acts(admission, 'drain', { on }, () => this.drain(request));
+      }),
+      stats: this.looks('stats', (request) => this.stats(request)),
     };
+  }
+
+  /** A call that changes nothing, for who may make it. */
+  private looks<Request, Response>(
+    verb: keyof typeof Admin.method,
+    answer: (request: Request) => Response | Promise<Response>,
+  ) {
+    return unary<Request, Response>(this.options.door, (request, admission) => {
+      admission.require({ does: 'admin', to: verb }, '');
+      return answer(request);
+    });
+  }
+
+  /** Does something, for who may do it, and writes down who did. Who manages a mailbox needs no right beside that. */
+  private acts<Response>(
+    admission: Admission,
+    verb: keyof typeof Admin.method,
+    subject: { readonly mailbox: string } | { readonly on: string },
+    act: () => Response | Promise<Response>,
+  ): Promise<Response> {
+    const { principal, peer, rights } = admission;
+    const mailbox = 'mailbox' in subject ? subject.mailbox : undefined;
+    const manages = mailbox !== undefined && rights.limited && rights.may({ does: 'manage', to: mailbox });
+    if (!manages) admission.require({ does: 'admin', to: verb }, '');
+    const on = 'on' in subject ? subject.on : subject.mailbox;
+    return this.options.door.audit.during({ who: principal.name, peer }, verb, on, act);
   }
 
   private async listMailboxes(request: ListMailboxesRequest): Promise<ListMailboxesResponse> {

@@ -68,6 +68,11 @@ export class Attachments {
     return this.owned.get(seat) ?? seat;
   }
 
+  /** What the client has attached; it may detach meanwhile. */
+  all(): readonly Pick<Attachment, 'number' | 'mailbox' | 'spec'>[] {
+    return [...this.attachments.values()];
+  }
+
   values(): IterableIterator<Seat> {
     return this.seats.values();
   }

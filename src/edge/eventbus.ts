@@ -23,9 +23,10 @@ import {
 } from '../wire/gen/eventbus/eventbus_pb.ts';
 import type { Implementation } from '../wire/service.ts';
 import { statusOf } from '../wire/status.ts';
-import type { Door } from './calls.ts';
+import type { Admission, Door } from './calls.ts';
 import { unary } from './calls.ts';
 import { Reports, SUCCESS } from './reports.ts';
+import type { Leave } from './subscriber.ts';
 import { Subscriber } from './subscriber.ts';
 
 /** The local names of the methods, all of which work on bytes. */
@@ -92,22 +93,36 @@ export class EventBusEdge {
 
   /** The handlers; all of them work on bytes. */
   implementation(): Implementation<typeof EventBus, (typeof EVENT_BUS_METHODS)[number]> {
-    const admit = this.options.door.admit.bind(this.options.door);
+    const { door } = this.options;
     return {
       publishTask: (call, callback) => this.publishTask(call, callback),
-      publishTaskResult: unary(admit, (request: Buffer) => this.reports.result(request)),
-      publishTaskProgress: unary(admit, (request: Buffer) => this.reports.progress(request)),
-      subscribeToTasks: (call) => this.subscribe(call, () => this.subscribeToTasks(call)),
-      subscribeToTaskResults: (call) => this.subscribe(call, () => this.subscribeToResults(call)),
-      subscribeToTaskProgress: (call) => this.subscribe(call, () => this.subscribeToProgress(call)),
+      publishTaskResult: unary(door, (request: Buffer, admission) => this.reports.result(request, admission)),
+      publishTaskProgress: unary(door, (request: Buffer, admission) =>
+        this.reports.progress(request, admission),
+      ),
+      subscribeToTasks: (call) => this.subscribe(call, (admission) => this.subscribeToTasks(call, admission)),
+      subscribeToTaskResults: (call) =>
+        this.subscribe(call, (admission) => this.subscribeToResults(call, admission)),
+      subscribeToTaskProgress: (call) =>
+        this.subscribe(call, (admission) => this.subscribeToProgress(call, admission)),
     };
   }
 
   /** The hot one: no promises, no decoding. */
   private publishTask(call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void {
-    const { door, broker } = this.options;
+    this.options.door.admit(call, (refused, admission) => {
+      if (refused) callback(statusOf(refused));
+      else this.publishFor(admission, call, callback);
+    });
+  }
+
+  private publishFor(
+    admission: Admission,
+    call: ServerUnaryCall<Buffer, Buffer>,
+    callback: sendUnaryData<Buffer>,
+  ): void {
+    const { broker } = this.options;
     try {
-      door.admit(call);
       const task = this.reader.read(call.request);
       this.ranges.clear();
       this.ranges.add(0, task.length);
@@ -118,6 +133,7 @@ export class EventBusEdge {
       broker.intake.publish(task, this.ranges, {
         carried: call.metadata,
         origin: '',
+        guard: admission.guard(admission.rights),
         ticket,
         assigned: ignore,
         recipients: ignore,
@@ -140,10 +156,16 @@ export class EventBusEdge {
     }
   }
 
-  private subscribe(call: Stream, begin: () => void): void {
-    const { door, broker, maxSessions } = this.options;
+  private subscribe(call: Stream, begin: (admission: Admission) => void): void {
+    this.options.door.admit(call, (refused, admission) => {
+      if (refused) call.emit('error', statusOf(refused));
+      else if (!call.cancelled) this.subscribeFor(call, () => begin(admission));
+    });
+  }
+
+  private subscribeFor(call: Stream, begin: () => void): void {
+    const { broker, maxSessions } = this.options;
     try {
-      door.admit(call);
       if (broker.phase !== 'ready') {
         throw new HubError(
           'unavailable',
@@ -166,7 +188,7 @@ export class EventBusEdge {
     }
   }
 
-  private subscribeToTasks(call: Stream): void {
+  private subscribeToTasks(call: Stream, admission: Admission): void {
     const { agentId, taskTypes } = decode(SubscribeToTasksRequestSchema, call.request);
     if (agentId === '') throw invalid('agent_id', 'cannot be empty');
     checkMailbox(agentId, 'agent_id');
@@ -175,12 +197,16 @@ export class EventBusEdge {
     }
     const types = filter('task_types', taskTypes);
     const wanted = { agent: agentId, types, taskIds: new Set<string>() };
-    this.open(call, 'tasks', ignore).attach(agentId, wanted, taskMessageOf);
+    const needs = { does: 'read', to: agentId, field: 'agent_id' } as const;
+    this.open(call, 'tasks', { admission, needs }, ignore).attach(agentId, wanted, taskMessageOf);
   }
 
-  private subscribeToResults(call: Stream): void {
+  private subscribeToResults(call: Stream, admission: Admission): void {
     const { agent, taskIds } = this.requester(call);
-    const subscriber = this.open(call, 'results', () => this.resultStreams.delete(stream));
+    const needs = { does: 'be', to: agent, field: 'requester_agent_id' } as const;
+    const subscriber = this.open(call, 'results', { admission, needs }, () =>
+      this.resultStreams.delete(stream),
+    );
     const stream = { subscriber, taskIds };
     this.resultStreams.add(stream);
     const mailbox = replyMailbox(agent);
@@ -188,9 +214,10 @@ export class EventBusEdge {
     subscriber.attach(mailbox, wanted, taskResultOf);
   }
 
-  private subscribeToProgress(call: Stream): void {
+  private subscribeToProgress(call: Stream, admission: Admission): void {
     const { agent, taskIds } = this.requester(call);
-    const subscriber = this.open(call, 'progress', () => unlisten());
+    const needs = { does: 'be', to: agent, field: 'requester_agent_id' } as const;
+    const subscriber = this.open(call, 'progress', { admission, needs }, () => unlisten());
     const unlisten = this.options.broker.progress.listen(agent, (progress) => {
       if (wants(taskIds, progress.taskId ?? '') && subscriber.takesMore)
         subscriber.send(taskProgressOf(progress));
@@ -204,10 +231,17 @@ export class EventBusEdge {
     return { agent: requesterAgentId, taskIds: filter('task_ids', taskIds) };
   }
 
-  private open(call: Stream, what: 'tasks' | 'results' | 'progress', ended: () => void): Subscriber {
+  private open(
+    call: Stream,
+    what: 'tasks' | 'results' | 'progress',
+    leave: Leave,
+    ended: () => void,
+  ): Subscriber {
+    const { admission, needs } = leave;
+    admission.require(needs, needs.field);
     const { broker, clock, random, door, logger } = this.options;
     const id = random.token(8);
-    const leave = door.enter(call.getPeer());
+    const left = door.enter(call.getPeer());
     const subscriber = new Subscriber({
       id,
       client: `eventbus ${what}`,
@@ -216,8 +250,9 @@ export class EventBusEdge {
       clock,
       logger,
       works: what === 'tasks',
+      leave,
       ended: () => {
-        leave();
+        left();
         ended();
         broker.sessions.end(id);
       },

@@ -2,6 +2,7 @@ import { createServer } from 'node:http';
 import type { IncomingMessage, OutgoingHttpHeaders, Server, ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { PlacementRules } from '../core/placement.ts';
+import { TLSSocket } from 'node:tls';
 import type { Clock } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { ErrorCode } from '../std/errors.ts';
@@ -11,7 +12,9 @@ import type { Capacity } from '../wire/capacity.ts';
 import { readPlacement } from '../wire/cluster-documents.ts';
 import { writePlacementDocument } from '../wire/placement-document.ts';
 import type { PlacementDocument } from '../wire/placement-document.ts';
-import type { Credentials, Scope } from './auth.ts';
+import type { Credentials } from './auth.ts';
+import type { Admission, Door } from './calls.ts';
+import { promised } from './calls.ts';
 import { secureContext } from './certificates.ts';
 import { healthDocument } from './health.ts';
 import type { Health, HealthCheck } from './health.ts';
@@ -42,8 +45,10 @@ export interface HttpParts {
     read(): PlacementDocument;
     change(rules: PlacementRules): Promise<PlacementDocument>;
   };
-  /** Throws a HubError if the call may not pass. */
-  readonly authorize: (credentials: Credentials, scope: Scope) => void;
+  /** Who may come in, and what they may do. */
+  readonly door: Pick<Door, 'enterWith' | 'audit'>;
+  /** Lets anybody read figures. */
+  readonly publicMetrics: boolean;
 }
 
 /** Where and how to listen. */
@@ -66,8 +71,13 @@ interface Answer {
   readonly headers?: OutgoingHttpHeaders;
 }
 
+/** What a resource needs: nothing, or leave for what it is called. */
+type Scope = 'public' | 'metrics' | 'drain' | 'getPlacement' | 'setPlacement';
+
 interface Resource {
   readonly scope: Scope;
+  /** If it is another one for methods that change something. */
+  readonly changes?: Scope;
   readonly methods: Readonly<Record<string, (body: string) => Answer | Promise<Answer>>>;
 }
 
@@ -169,19 +179,36 @@ export class HttpEdge {
         `there is no such resource; try ${[...this.#resources.keys()].join(', ')}`,
       );
     }
-    const { scope, methods } = resource;
+    const { scope, changes = scope, methods } = resource;
     const method = request.method === 'HEAD' ? 'GET' : request.method;
     const handle = method !== undefined && Object.hasOwn(methods, method) ? methods[method] : undefined;
     if (handle === undefined) {
       const allow = Object.keys(methods).flatMap((each) => (each === 'GET' ? ['GET', 'HEAD'] : [each]));
       return refusal(405, 'unimplemented', `use ${allow.join(', ')}`, { allow: allow.join(', ') });
     }
-    this.#parts.authorize(credentials(request), scope);
+    const needed = method === 'GET' ? scope : changes;
+    const admission = await this.#admit(request, needed, `${method} ${path}`);
     const body = await bodyWithin(request, this.#options.maxBodyBytes);
     if (body === undefined) {
       return refusal(413, 'exhausted', 'the body is larger than http.maxBodyBytes', { connection: 'close' });
     }
-    return handle(body);
+    if (!admission || method === 'GET') return handle(body);
+    const { principal, peer } = admission;
+    const actor = { who: principal.name, peer };
+    return this.#parts.door.audit.during(actor, needed, `${method} ${path}`, () => handle(body));
+  }
+
+  /** Who asks, and may; `undefined`: it matters for nothing. */
+  async #admit(request: IncomingMessage, scope: Scope, action: string): Promise<Admission | undefined> {
+    const { door, publicMetrics } = this.#parts;
+    if (scope === 'public' || (scope === 'metrics' && publicMetrics)) return undefined;
+    const { remoteAddress = '', remotePort = 0 } = request.socket;
+    const shown = credentials(request);
+    const admission = await promised<Admission>((done) =>
+      door.enterWith(shown, `${remoteAddress}:${remotePort}`, action, done),
+    );
+    admission.require({ does: 'admin', to: scope }, '');
+    return admission;
   }
 
   #failure(request: IncomingMessage, error: unknown): Answer {
@@ -232,7 +259,7 @@ function resources({
     [
       '/drain',
       {
-        scope: 'admin',
+        scope: 'drain',
         methods: {
           GET: () => json(200, drain.status()),
           POST: () => {
@@ -249,7 +276,8 @@ function resources({
     [
       '/placement',
       {
-        scope: 'admin',
+        scope: 'getPlacement',
+        changes: 'setPlacement',
         methods: {
           GET: () => ({ status: 200, body: writePlacementDocument(placement.read()) }),
           PUT: async (body) => {
@@ -312,7 +340,15 @@ function credentials({ headers, socket }: IncomingMessage): Credentials {
     headers.origin === undefined &&
     headers.forwarded === undefined &&
     headers['x-forwarded-for'] === undefined;
-  return { authorization: headers.authorization, address: direct ? socket.remoteAddress : undefined };
+  return {
+    authorization: headers.authorization,
+    address: direct ? socket.remoteAddress : undefined,
+    certificate: () => {
+      const verified = socket instanceof TLSSocket && socket.authorized;
+      const certificate = verified ? socket.getPeerCertificate() : undefined;
+      return certificate?.raw ? certificate : undefined;
+    },
+  };
 }
 
 /** The body as text; `undefined` as soon as it exceeds `limit` bytes. */

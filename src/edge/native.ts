@@ -1,12 +1,6 @@
 import type { ServerDuplexStream } from '@grpc/grpc-js';
 import { create, toBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
-import type { Done } from '../broker/question.ts';
-import { questionOf } from '../broker/question.ts';
-import type { ShardQuestion } from '../broker/router.ts';
-import type { Found } from '../broker/tasks.ts';
-import { waitOf } from '../broker/waits.ts';
-import { checkTaskId, findTaskIn, searchTask, viewTask } from '../broker/tasks.ts';
 import type { Carried } from '../broker/ingress.ts';
 import { Ticket } from '../broker/ticket.ts';
 import { checkMailbox } from '../core/shard.ts';
@@ -26,22 +20,21 @@ import {
   Broker as BrokerService,
   CancelTaskResponseSchema,
   DescribeClusterResponseSchema,
-  GetTaskRequestSchema,
-  GetTaskResponseSchema,
   LocateResponseSchema,
   PublishResponseSchema,
 } from '../wire/gen/agenthub/v1/broker_pb.ts';
-import { AssignedIdSchema, CancelOutcome, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
-import type { AssignedId, Recipients } from '../wire/gen/agenthub/v1/session_pb.ts';
+import { AssignedIdSchema, RecipientsSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { AssignedId, CancelOutcome, Recipients } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { Scanner } from '../wire/scanner.ts';
 import type { Implementation } from '../wire/service.ts';
 import { refusalOf, statusOf } from '../wire/status.ts';
-import type { Door } from './calls.ts';
+import type { Admission, Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
 import { MemberViews } from './members.ts';
 import { durabilityOf } from './session.ts';
-import type { SessionsDoor } from './sessions-door.ts';
+import type { Connection, SessionsDoor } from './sessions-door.ts';
 import type { BrokerFacts } from './status.ts';
+import type { TaskFinder } from './task-finder.ts';
 import { TaskList } from './task-list.ts';
 
 /** While more bytes than this wait for the log, sessions are not read. */
@@ -54,6 +47,7 @@ export interface NativeOptions {
   readonly clock: Clock;
   readonly door: Door;
   readonly sessions: SessionsDoor;
+  readonly finder: TaskFinder;
   /** Where the log is kept: `memory`, `file` or `jetstream`. */
   readonly log: string;
   /** What this broker says of itself. */
@@ -65,37 +59,37 @@ export class NativeEdge {
   private readonly options: NativeOptions;
   private readonly tasks: TaskList;
   private readonly members: MemberViews;
-  private readonly question: ShardQuestion<GetTaskRequest, GetTaskResponse>;
 
   constructor(options: NativeOptions) {
     const { broker, clock, describe } = options;
     this.options = options;
     this.tasks = new TaskList(broker, clock);
     this.members = new MemberViews(broker, describe);
-    this.question = broker.router.aboutShards(
-      questionOf(BrokerService.method.getTask),
-      true,
-      (request, shards, done) => this.findHere(request, shards, done),
-    );
   }
 
   /** The handlers; `connect` and `publish` work on bytes. */
   implementation(): Implementation<typeof BrokerService, 'connect' | 'publish'> {
-    const admit = this.options.door.admit.bind(this.options.door);
+    const { door } = this.options;
     return {
       connect: (call) => this.connect(call),
-      publish: unary(admit, (request: Buffer, { metadata }) => this.publish(request, metadata)),
-      getTask: unary(admit, (request) => this.get(request)),
-      cancelTask: unary(admit, (request) => this.cancel(request)),
-      listTasks: unary(admit, (request) => promised((done) => this.tasks.list(request, done))),
-      locate: unary(admit, ({ mailbox }) => this.locate(mailbox)),
-      describeCluster: unary(admit, () => this.describe()),
+      publish: unary(door, (request: Buffer, admission, { metadata }) =>
+        this.publish(request, admission, metadata),
+      ),
+      getTask: unary(door, (request, admission) => this.get(request, admission)),
+      cancelTask: unary(door, (request, admission) => this.cancel(request, admission)),
+      listTasks: unary(door, (request, admission) =>
+        promised((done) => this.tasks.list(request, admission, done)),
+      ),
+      locate: unary(door, ({ mailbox }, admission) => this.locate(mailbox, admission)),
+      describeCluster: unary(door, (_request, admission) => {
+        if (admission.rights.limited) admission.require({ does: 'admin', to: 'describeCluster' }, '');
+        return this.describe();
+      }),
     };
   }
 
   private connect(call: ServerDuplexStream<Buffer, Buffer>): void {
-    const { door, sessions, broker } = this.options;
-    let leave = (): void => {};
+    const { door, sessions } = this.options;
     const fail = (error: unknown): void => {
       call.emit('error', statusOf(error));
     };
@@ -111,19 +105,24 @@ export class NativeEdge {
       },
       end: (error?: HubError) => (error ? fail(error) : call.end()),
     };
-    try {
-      door.admit(call);
-      leave = door.enter(transport.peer);
-    } catch (error) {
-      return fail(error);
-    }
-    const connection = sessions.enter(transport);
+    let connection: Connection;
+    door.admit(call, (refused, admission) => {
+      if (refused) return fail(refused);
+      if (call.cancelled) return;
+      connection = sessions.enter(transport, admission);
+      this.serve(call, connection, door.enter(transport.peer));
+    });
+  }
+
+  /** Reads the frames of a connection until it ends. */
+  private serve(call: ServerDuplexStream<Buffer, Buffer>, connection: Connection, leave: () => void): void {
+    const { broker } = this.options;
     call.on('data', (frame: Buffer) => {
       try {
         connection.receive(frame);
         if (broker.ingress.waitingBytes > CONGESTED_BYTES) this.wait(call);
       } catch (error) {
-        fail(error);
+        call.emit('error', statusOf(error));
       }
     });
     call.on('end', () => {
@@ -150,7 +149,7 @@ export class NativeEdge {
     clock.after(CONGESTION_CHECK_MS, check);
   }
 
-  private publish(request: Buffer, carried: Carried): Promise<Buffer> {
+  private publish(request: Buffer, admission: Admission, carried: Carried): Promise<Buffer> {
     const { broker } = this.options;
     const { tasks, durability } = readPublish(request);
     const level = durabilityOf(broker.log.durability);
@@ -170,6 +169,7 @@ export class NativeEdge {
       broker.intake.publish(request, tasks, {
         carried,
         origin: '',
+        guard: admission.guard(admission.rights),
         ticket,
         assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),
         recipients: (index, count) => recipients.push(create(RecipientsSchema, { index, count })),
@@ -177,79 +177,26 @@ export class NativeEdge {
     });
   }
 
-  private async get(request: GetTaskRequest): Promise<GetTaskResponse> {
+  private async get(request: GetTaskRequest, admission: Admission): Promise<GetTaskResponse> {
     const { taskId, mailbox } = request;
-    const response = await this.find(request);
+    const response = await promised<GetTaskResponse>((done) =>
+      this.options.finder.get(request, admission, done),
+    );
     if (response.task) return response;
     throw new HubError('not_found', `there is no task ${taskId}${mailbox === '' ? '' : ` in ${mailbox}`}`);
   }
 
-  private async cancel({ taskId, mailbox, reason }: CancelTaskRequest): Promise<CancelTaskResponse> {
-    const { broker } = this.options;
-    let at = mailbox;
-    if (at === '') {
-      const { task } = await this.find(create(GetTaskRequestSchema, { taskId }));
-      if (!task) return create(CancelTaskResponseSchema, { outcome: CancelOutcome.NOT_FOUND });
-      at = task.mailbox;
-    }
-    const outcome = await promised<CancelOutcome>((done) => broker.cancel(at, taskId, reason, done));
+  private async cancel(request: CancelTaskRequest, admission: Admission): Promise<CancelTaskResponse> {
+    const outcome = await promised<CancelOutcome>((done) =>
+      this.options.finder.cancel(request, admission, done),
+    );
     return create(CancelTaskResponseSchema, { outcome });
   }
 
-  /** Without a task: nobody knows it. */
-  private find(request: GetTaskRequest): Promise<GetTaskResponse> {
-    const { taskId, mailbox } = request;
-    checkTaskId(taskId);
-    if (mailbox !== '') return this.findIn(mailbox, request);
-    return this.findAnywhere(request);
-  }
-
-  private async findIn(mailbox: string, request: GetTaskRequest): Promise<GetTaskResponse> {
-    const { broker } = this.options;
+  private locate(mailbox: string, admission: Admission): LocateResponse {
     checkMailbox(mailbox, 'mailbox');
-    const at = broker.mailboxOf(mailbox, request.taskId);
-    const asked = create(GetTaskRequestSchema, { ...request, mailbox: at });
-    const response = await promised<GetTaskResponse>((done) =>
-      this.question.ofShard(broker.shardOf(at), asked, done),
-    );
-    // It may not have come yet to where its mailbox lives now.
-    return response.task || broker.atlas.isUntouched ? response : this.findAnywhere(asked);
-  }
-
-  private findAnywhere(request: GetTaskRequest): Promise<GetTaskResponse> {
-    const found = ({ task }: GetTaskResponse): boolean => task !== undefined;
-    return promised((done) =>
-      this.question.ofAll(
-        request,
-        (error, responses) => {
-          if (error) done(error, undefined);
-          else done(undefined, responses.find(found) ?? create(GetTaskResponseSchema));
-        },
-        found,
-      ),
-    );
-  }
-
-  private findHere(request: GetTaskRequest, shards: readonly number[], done: Done<GetTaskResponse>): void {
-    const { broker, clock } = this.options;
-    const { taskId, mailbox, includeTask, explain } = request;
-    const answer = (found: Found | undefined): void => {
-      const now = clock.now();
-      const task = found && viewTask(broker, found, taskId, mailbox, now, includeTask);
-      const wait = explain && found && 'slot' in found ? waitOf(found.owner, found.slot, now) : undefined;
-      if (wait) wait.broker = broker.id;
-      done(
-        undefined,
-        create(GetTaskResponseSchema, { ...(task ? { task } : {}), ...(wait ? { wait } : {}) }),
-      );
-    };
-    const owners = shards.map((shard) => broker.shards.owner(shard)!);
-    if (mailbox !== '') return answer(findTaskIn(owners, mailbox, taskId));
-    searchTask({ owners }, clock, taskId, answer);
-  }
-
-  private locate(mailbox: string): LocateResponse {
-    checkMailbox(mailbox, 'mailbox');
+    const { rights } = admission;
+    if (!rights.reaches(mailbox)) admission.require({ does: 'read', to: mailbox }, 'mailbox');
     const { broker } = this.options;
     const { cluster } = broker;
     const shard = broker.shardOf(mailbox);

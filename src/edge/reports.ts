@@ -5,8 +5,10 @@ import { limit } from '../broker/ingress.ts';
 import type { Codec, Done } from '../broker/question.ts';
 import type { BrokersQuestion, ShardQuestion } from '../broker/router.ts';
 import { Outcome } from '../core/shard-state.ts';
-import { checkAgentId } from '../core/shard.ts';
+import { BROADCAST, checkAgentId } from '../core/shard.ts';
 import type { Clock } from '../std/clock.ts';
+import { HubError } from '../std/errors.ts';
+import type { Rights } from '../trust/rights.ts';
 import { asBuffer, ByteWriter } from '../wire/bytes.ts';
 import { MAX_ID_BYTES } from '../wire/envelope.ts';
 import {
@@ -19,6 +21,7 @@ import {
 } from '../wire/eventbus.ts';
 import { PublishResponseSchema } from '../wire/gen/eventbus/eventbus_pb.ts';
 import { SpanReader } from '../wire/span-reader.ts';
+import type { Admission } from './calls.ts';
 import { promised } from './calls.ts';
 
 /** `PublishResponse{success: true}`, serialized. */
@@ -100,20 +103,20 @@ export class Reports {
   }
 
   /** Takes an `eventbus.PublishTaskResultRequest`; answers with a serialized `PublishResponse`. */
-  async result(request: Buffer): Promise<Buffer> {
+  async result(request: Buffer, admission: Admission): Promise<Buffer> {
     const said = readResult(request);
     this.checkSize(said.bytes, 'result');
-    const taken = await this.take(this.results, request, said);
+    const taken = await this.take(this.results, request, said, admission);
     if (taken === Fate.unknown) this.strays.ofEach(request, FOR_ALL_MS, () => {});
     return taken === Fate.late ? late() : SUCCESS;
   }
 
   /** Takes an `eventbus.PublishTaskProgressRequest`; answers with a serialized `PublishResponse`. */
-  async progress(request: Buffer): Promise<Buffer> {
+  async progress(request: Buffer, admission: Admission): Promise<Buffer> {
     const { broker, clock } = this.options;
     const said = readProgress(request);
     this.checkSize(said.bytes, 'progress');
-    const taken = await this.take(this.progresses, request, said);
+    const taken = await this.take(this.progresses, request, said, admission);
     if (taken === Fate.unknown) {
       const by = { to: said.message.executorAgentId, requester: '', now: clock.now() };
       const stray = nativeProgress(said, by);
@@ -122,11 +125,32 @@ export class Reports {
     return SUCCESS;
   }
 
-  /** Brings a report to the broker that serves its task; `unknown` if none does. */
+  /**
+   * Brings a report to the broker that serves its task, if that is the executor's to report on; `unknown` if none
+   * does. Throws HubError `permission` if the executor is somebody else, and `not_found` for an unknown task if it
+   * is not allowed to tell everybody.
+   */
   private async take<T extends Result | Progress>(
     question: ShardQuestion<Report<T>, Fate>,
     request: Buffer,
     said: T,
+    admission: Admission,
+  ): Promise<Fate> {
+    const { taskId: id, executorAgentId: executor } = said.message;
+    const rights = admission.judged();
+    if (rights.limited) admission.require({ does: 'be', to: executor }, 'executor_agent_id');
+    const taken = await this.takeFrom(question, request, said, rights);
+    if (taken !== Fate.unknown || rights.reaches(BROADCAST)) return taken;
+    throw new HubError('not_found', `there is no task ${id} that ${executor} could report on`, {
+      field: 'task_id',
+    });
+  }
+
+  private async takeFrom<T extends Result | Progress>(
+    question: ShardQuestion<Report<T>, Fate>,
+    request: Buffer,
+    said: T,
+    rights: Rights,
   ): Promise<Fate> {
     const { broker } = this.options;
     const { taskId: id, executorAgentId: executor } = said.message;
@@ -137,7 +161,7 @@ export class Reports {
       const taken = await ask(executor);
       if (taken !== Fate.unknown) return taken;
     }
-    const found = (mailbox: string): boolean => mailbox !== '';
+    const found = (mailbox: string): boolean => mailbox !== '' && rights.owns(mailbox);
     const mailboxes = await promised<readonly string[]>((done) => this.awaiting.ofAll(id, done, found));
     const mailbox = mailboxes.find(found);
     return mailbox === undefined ? Fate.unknown : ask(mailbox);

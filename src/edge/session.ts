@@ -33,8 +33,12 @@ import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
 import { refusalOf } from '../wire/status.ts';
+import type { Rights } from '../trust/rights.ts';
 import { Attachments, OWN_NUMBERS } from './attachments.ts';
+import type { Admission } from './calls.ts';
 import { InFlight } from './in-flight.ts';
+import type { LeaseSeal } from './lease-seal.ts';
+import type { TaskFinder } from './task-finder.ts';
 
 /** A frame grows to about this size before it is sent, and to the other one while the last is on its way. */
 const FRAME_BYTES = 256 * 1024;
@@ -60,6 +64,12 @@ export interface SessionOptions {
   readonly id: string;
   readonly incarnation: number;
   readonly client: string;
+  /** Who has opened it. */
+  readonly admission: Admission;
+  /** Cancels a task for it. */
+  readonly cancel: TaskFinder['cancel'];
+  /** Hides what leases are made of from the client; without, clients are trusted not to make any. */
+  readonly seal: LeaseSeal | undefined;
   readonly broker: Broker;
   readonly clock: Clock;
   readonly version: string;
@@ -109,6 +119,12 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private greeted = false;
   /** The frame that said hello is being read: nobody delivers before all of it is known. */
   private opening = false;
+  /** Who its client is, as it was shown on its last connection, and what that may do now. */
+  private admission: Admission;
+  private rights: Rights;
+  /** When the client was told that it has to show anew who it is; 0: it was not. */
+  private expiredAt = 0;
+  private readonly seal: LeaseSeal | undefined;
 
   constructor(options: SessionOptions) {
     this.options = options;
@@ -118,6 +134,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     this.incarnation = options.incarnation;
     this.startedAt = options.clock.now();
     this.attachments = new Attachments(options.broker, this, options);
+    this.admission = options.admission;
+    this.rights = options.admission.rights;
+    this.seal = options.seal;
   }
 
   get connected(): boolean {
@@ -136,6 +155,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     return this.held.count;
   }
 
+  /** The name of the principal that it belongs to. */
+  get principal(): string {
+    return this.admission.principal.name;
+  }
+
   /** What it is attached to, for people. */
   seats(): Iterable<Seat> {
     return this.attachments.values();
@@ -152,8 +176,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   // ── Its connection ───────────────────────────────────────────────────────────────────────────
 
   /** The client is connected: for the first time, or again. {@link opened} follows, behind the rest of the frame. */
-  connect(transport: Transport, hello: Hello, resumed: boolean): void {
+  connect(transport: Transport, hello: Hello, resumed: boolean, admission: Admission): void {
     const { options, broker } = this;
+    this.admission = admission;
+    this.expiredAt = 0;
     this.transport?.end(new HubError('aborted', 'the session was resumed by a later connection'));
     this.transport = transport;
     this.writable = true;
@@ -187,6 +213,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       },
     });
     if (resumed) this.reconcile(hello.inFlight, Infinity);
+    this.rejudge();
     this.schedule();
   }
 
@@ -261,6 +288,30 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (this.transport && now - this.heardAt > this.options.timeoutMs) {
       this.close(new HubError('deadline', 'no heartbeat was heard in time; reconnect'));
     }
+    if (this.transport && now >= this.admission.principal.expiresAt) this.expire(now);
+  }
+
+  rejudge(): void {
+    this.rights = this.admission.judged();
+    for (const { number, mailbox, spec } of this.attachments.all()) {
+      const refusal = attachRefusal(this.rights, mailbox, spec.agent, spec.listener);
+      if (!refusal) continue;
+      this.leave(number);
+      this.out.control({ attached: [{ attachment: number, refusal: refusalOf(0, refusal) }] });
+      this.schedule();
+    }
+  }
+
+  /** What its client has shown is void from now on: it may come back with something else. */
+  private expire(now: number): void {
+    const { graceMs } = this.options;
+    const what = this.admission.principal.source === 'cert' ? 'certificate' : 'token';
+    if (this.expiredAt === 0) {
+      this.expiredAt = now;
+      return this.goAway(`the ${what} has expired; reconnect with a new one`, graceMs, false);
+    }
+    if (now - this.expiredAt < graceMs) return;
+    this.close(new HubError('unauthenticated', `the ${what} has expired; open a session with a new one`));
   }
 
   /** Notes that the client has said something. */
@@ -286,33 +337,33 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     start: number,
     end: number,
   ): void {
-    if (lease) {
-      this.held.add(leaseHash(lease.shard, lease.order, lease.tag, lease.delivery));
-    }
+    const known = lease && this.outward(lease);
+    if (known) this.held.add(hashOf(known));
     const number = attachment < OWN_NUMBERS ? attachment : this.attachments.numberOf(attachment);
-    this.out.deliver(number, lease, attempt, acceptedMs, isResult, bytes, start, end);
+    this.out.deliver(number, known, attempt, acceptedMs, isResult, bytes, start, end);
     // Owners elsewhere can't ask before each delivery.
     if (!this.takesMore) this.broker.relay.pause(this.session, true);
     if (this.out.length > FRAME_BYTES) this.flush();
     else this.schedule();
   }
 
-  leaseKept({ shard, order, tag, delivery }: LeaseName): void {
-    this.held.add(leaseHash(shard, order, tag, delivery));
+  leaseKept(lease: LeaseName): void {
+    this.held.add(hashOf(this.outward(lease)));
   }
 
-  leaseEnded({ shard, order, tag, delivery }: LeaseName): void {
-    this.held.remove(leaseHash(shard, order, tag, delivery));
+  leaseEnded(lease: LeaseName): void {
+    this.held.remove(hashOf(this.outward(lease)));
   }
 
   abort(lease: LeaseName, reason: string): void {
-    this.out.control({ abort: [{ lease: this.leaseBytes(lease), reason }] });
+    this.out.control({ abort: [{ lease: leaseBytes(this.outward(lease)), reason }] });
     this.schedule();
   }
 
   progress(update: ProgressUpdate): void {
     try {
-      this.readLease(update.lease);
+      this.seal?.openIn(update.lease, 0, update.lease.length, this.lease);
+      this.lease.read(update.lease, 0, update.lease.length);
       const owner = this.owner();
       if (owner) this.broker.progress.report(owner, this.lease, this.session, update);
       else this.broker.relay.progress(this.session, this.lease.shard, update);
@@ -344,6 +395,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       this.schedule();
     };
     try {
+      const { mailbox, agent, listener } = attach;
+      const refusal = attachRefusal(this.rights, mailbox, agent, listener);
+      if (refusal) this.admission.refuse(refusal);
       this.attachments.add(attach, this.options.clock.now(), answer);
     } catch (error) {
       answer(refusalOf(0, toHubError(error)));
@@ -351,6 +405,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   detach({ attachment }: Detach): void {
+    this.leave(attachment);
+  }
+
+  private leave(attachment: number): void {
     this.attachments.remove(attachment);
     this.starving.delete(attachment);
   }
@@ -388,6 +446,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     }
     this.broker.intake.publish(bytes, tasks, {
       origin: this.session,
+      guard: this.admission.guard(this.rights),
       ticket,
       assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),
       recipients: (index, count) => recipients.push(create(RecipientsSchema, { index, count })),
@@ -456,7 +515,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   cancel(call: CancelCall): void {
-    this.broker.cancel(call.mailbox, call.taskId, call.reason, (error, outcome) => {
+    this.options.cancel(call, this.admission, (error, outcome) => {
       const answer = error ? { refusal: refusalOf(0, error) } : { outcome };
       this.out.control({ cancel: [{ call: call.call, ...answer }] });
       this.schedule();
@@ -496,6 +555,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private settleOne(bytes: Uint8Array, start: number, end: number, now: number): Owner | undefined {
     const { scan, lease } = this;
     scan.read(bytes, start, end);
+    this.seal?.openIn(bytes, scan.leaseStart, scan.leaseEnd, lease);
     lease.read(bytes, scan.leaseStart, scan.leaseEnd);
     const owner = this.owner();
     owner?.settling(now);
@@ -542,13 +602,19 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   /** Hands a lease back that the client never got. */
   private release(lease: LeaseName): void {
-    const released = { lease: this.leaseBytes(lease), verdict: { case: 'released' as const, value: {} } };
+    const released = { lease: leaseBytes(lease), verdict: { case: 'released' as const, value: {} } };
     const bytes = toBinary(SettlementSchema, create(SettlementSchema, released));
     this.broker.relay.settle(this, lease.shard, bytes, 0, bytes.length, () => {});
   }
 
   private readLease(bytes: Uint8Array): void {
     this.lease.read(bytes, 0, bytes.length);
+    this.seal?.open(this.lease);
+  }
+
+  /** The lease as the client knows it. */
+  private outward(lease: LeaseName): LeaseName {
+    return this.seal ? this.seal.seal(lease) : lease;
   }
 
   /** The owner of the lease that was read, if it is here. */
@@ -557,12 +623,6 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     const { shard } = this.lease;
     if (shard < shards.count) return shards.owner(shard);
     throw new HubError('invalid', `there is no shard ${shard}`, { field: 'lease' });
-  }
-
-  private leaseBytes(lease: LeaseName): Buffer {
-    const bytes = Buffer.alloc(LEASE_BYTES);
-    writeLease(bytes, 0, lease);
-    return bytes;
   }
 
   private abortBytes(lease: Uint8Array, reason: string): void {
@@ -589,6 +649,31 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (!this.writable) this.broker.metrics.stalls.add();
     this.out.clear();
   }
+}
+
+/** Why somebody with these rights may not attach that, or `undefined`. */
+function attachRefusal(
+  rights: Rights,
+  mailbox: string,
+  agent: string,
+  listener: boolean,
+): HubError | undefined {
+  if (!rights.limited) return undefined;
+  if (agent !== '' && agent !== mailbox) {
+    const refusal = rights.refusal({ does: 'be', to: agent }, 'agent');
+    if (refusal) return refusal;
+  }
+  return rights.refusal({ does: listener ? 'read' : 'work', to: mailbox }, 'mailbox');
+}
+
+function leaseBytes(lease: LeaseName): Buffer {
+  const bytes = Buffer.alloc(LEASE_BYTES);
+  writeLease(bytes, 0, lease);
+  return bytes;
+}
+
+function hashOf({ shard, order, tag, delivery }: LeaseName): number {
+  return leaseHash(shard, order, tag, delivery);
 }
 
 /** The number of a durability in `agenthub.v1.Durability`. */

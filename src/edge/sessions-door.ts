@@ -1,3 +1,4 @@
+import { createHmac } from 'node:crypto';
 import { fromBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
@@ -6,17 +7,24 @@ import { HubError } from '../std/errors.ts';
 import { ClientFrameReader } from '../wire/client-frame.ts';
 import type { Hello } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { ClientFrameSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { Admission } from './calls.ts';
+import { LeaseSeal } from './lease-seal.ts';
 import type { SessionOptions, Transport } from './session.ts';
 import { Session } from './session.ts';
+import type { TaskFinder } from './task-finder.ts';
 
 /** What a session is made with, beside its own facts. */
-export type SessionSettings = Omit<SessionOptions, 'id' | 'incarnation' | 'client' | 'broker' | 'clock'>;
+export type SessionSettings = Omit<
+  SessionOptions,
+  'id' | 'incarnation' | 'client' | 'broker' | 'clock' | 'admission' | 'seal' | 'cancel'
+>;
 
 /** What a {@link SessionsDoor} is made of. */
 export interface SessionsDoorOptions {
   readonly broker: Broker;
   readonly clock: Clock;
   readonly random: Random;
+  readonly finder: Pick<TaskFinder, 'cancel'>;
   readonly settings: SessionSettings;
   readonly maxSessions: number;
 }
@@ -39,8 +47,8 @@ export class SessionsDoor {
     this.options = options;
   }
 
-  /** Takes a new connection; what its session has to say is written to `transport`. */
-  enter(transport: Transport): Connection {
+  /** Takes a new connection of somebody who was let in; what its session has to say is written to `transport`. */
+  enter(transport: Transport, admission: Admission): Connection {
     const { clock } = this.options;
     const reader = new ClientFrameReader();
     let session: Session | undefined;
@@ -48,7 +56,7 @@ export class SessionsDoor {
       receive: (frame) => {
         try {
           const first = session === undefined;
-          session ??= this.open(frame, transport);
+          session ??= this.open(frame, transport, admission);
           if (!session.isOn(transport)) return;
           session.heard(clock.now());
           reader.read(frame, session);
@@ -66,7 +74,7 @@ export class SessionsDoor {
   }
 
   /** The session of a connection whose first frame has come. */
-  private open(frame: Buffer, transport: Transport): Session {
+  private open(frame: Buffer, transport: Transport, admission: Admission): Session {
     const { broker, random } = this.options;
     if (broker.phase !== 'ready') {
       throw new HubError('unavailable', `this broker is ${broker.phase}; connect to another one, or later`, {
@@ -83,20 +91,41 @@ export class SessionsDoor {
         { field: 'hello.incarnation' },
       );
     }
+    const { limited } = admission.rights;
+    if (limited && sessionId !== '' && !this.belongs(sessionId, admission)) {
+      admission.refuse(
+        new HubError('permission', `the session is not one of ${admission.principal.name}; open a new one`, {
+          field: 'hello.session_id',
+        }),
+      );
+    }
     if (known instanceof Session) {
-      known.connect(transport, hello, true);
+      known.connect(transport, hello, true, admission);
       return known;
     }
     // It comes from another broker, or from before a restart. Streams of other protocols can't be resumed.
     const resumable =
       sessionId !== '' && !broker.sessions.isHere(sessionId) && broker.sessions.isAlive(sessionId);
-    const session = this.create(resumable ? sessionId : random.token(8), hello);
-    session.connect(transport, hello, resumable);
+    const fresh = limited ? random.token(6) + this.markOf(admission) : random.token(8);
+    const session = this.create(resumable ? sessionId : fresh, hello, admission);
+    session.connect(transport, hello, resumable, admission);
     return session;
   }
 
-  private create(id: string, hello: Hello): Session {
-    const { broker, clock, settings, maxSessions } = this.options;
+  /** Whether it may be a session of that principal, wherever it was opened: its id ends with a mark that tells. */
+  private belongs(id: string, admission: Admission): boolean {
+    const here = this.options.broker.sessions.get(id);
+    if (here instanceof Session) return here.principal === admission.principal.name;
+    return id.endsWith(this.markOf(admission));
+  }
+
+  private markOf({ principal }: Admission): string {
+    const { generation } = this.options.broker.log;
+    return createHmac('sha256', `${generation} sessions`).update(principal.name).digest('hex').slice(0, 4);
+  }
+
+  private create(id: string, hello: Hello, admission: Admission): Session {
+    const { broker, clock, settings, maxSessions, finder } = this.options;
     if (broker.sessions.size >= maxSessions) {
       broker.metrics.limits.of('limits.sessions').add();
       throw limit(
@@ -110,6 +139,9 @@ export class SessionsDoor {
       id,
       incarnation: hello.incarnation,
       client: hello.client.slice(0, 256),
+      admission,
+      seal: admission.rights.limited ? new LeaseSeal(broker.log.generation, id) : undefined,
+      cancel: (call, by, done) => finder.cancel(call, by, done),
       broker,
       clock,
     });

@@ -10,6 +10,8 @@ import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { statusOf } from '../wire/status.ts';
+import type { Act } from '../trust/rights.ts';
+import type { Admission } from './calls.ts';
 import { joined } from './joined.ts';
 
 /** A stream that takes nothing for this long, in milliseconds, is ended. */
@@ -25,6 +27,12 @@ export type Translate = (bytes: Uint8Array, start: number, end: number, accepted
 /** What of a mailbox a stream wants, and for whom. */
 export type Wanted = Pick<ConsumerSpec, 'agent' | 'types' | 'taskIds'>;
 
+/** Who subscribes, and what they must be allowed, now and later. */
+export interface Leave {
+  readonly admission: Admission;
+  readonly needs: Act & { readonly field: string };
+}
+
 /** What a {@link Subscriber} is made of. */
 export interface SubscriberOptions {
   /** 16 hexadecimal digits. */
@@ -37,6 +45,7 @@ export interface SubscriberOptions {
   readonly logger: Logger;
   /** Whether it stands for an agent at work. */
   readonly works: boolean;
+  readonly leave: Leave;
   /** The stream has ended, by whomever. */
   readonly ended: () => void;
 }
@@ -184,7 +193,18 @@ export class Subscriber implements EdgeSession {
   /** Its protocol has no word for that. */
   goAway(): void {}
 
+  rejudge(): void {
+    const { admission, needs } = this.options.leave;
+    const refusal = admission.judged().refusal(needs, needs.field);
+    if (refusal) this.end(refusal);
+  }
+
   checkAlive(now: number): void {
+    if (now >= this.options.leave.admission.principal.expiresAt) {
+      return this.end(
+        new HubError('unauthenticated', 'the token has expired; subscribe again with a new one'),
+      );
+    }
     if (this.writing > 0 && now - this.writingSince > STALL_MS) {
       this.end(
         new HubError(

@@ -6,7 +6,7 @@ import { message } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import { scanTasks, stateOf, viewSlot } from '../broker/tasks.ts';
 import { laneOf } from '../core/placement.ts';
-import { checkMailbox } from '../core/shard.ts';
+import { BROADCAST, checkMailbox } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -20,7 +20,9 @@ import {
   TaskViewSchema,
 } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { SpanReader } from '../wire/span-reader.ts';
+import type { Admission } from './calls.ts';
 import { pageSize } from './page.ts';
+import { concealed } from './task-finder.ts';
 
 /** Of whole tasks, a page takes about so many bytes at most, so that one message between brokers carries it. */
 const PAGE_BYTES = 3 * 1024 * 1024;
@@ -52,10 +54,11 @@ export class TaskList {
     );
   }
 
-  /** One page. */
-  list(request: ListTasksRequest, done: Done<ListTasksResponse>): void {
+  /** One page, for somebody who may read what is asked for: the mailbox, or what an agent has asked for. */
+  list(request: ListTasksRequest, admission: Admission, done: Done<ListTasksResponse>): void {
     const { broker, question } = this;
-    const { mailbox, states } = request;
+    const { mailbox, requester, states } = request;
+    const { rights } = admission;
     const size = pageSize(request.pageSize);
     parseToken(request.pageToken);
     for (const state of states) {
@@ -64,9 +67,15 @@ export class TaskList {
     }
     const merged: Done<readonly Part[]> = (error, parts) => {
       if (error) done(error, undefined);
-      else done(undefined, pageOf(parts, size));
+      else {
+        const page = pageOf(parts, size);
+        for (const view of page.tasks) concealed(view, rights);
+        done(undefined, page);
+      }
     };
     if (mailbox !== '') checkMailbox(mailbox, 'mailbox');
+    const isAsker = requester !== '' && rights.may({ does: 'be', to: requester });
+    if (!isAsker) admission.require({ does: 'read', to: mailbox === '' ? BROADCAST : mailbox }, 'mailbox');
     // Some of a mailbox that has moved, or is split, may be in any shard.
     if (mailbox === '' || !broker.atlas.isUntouched) return question.ofAll(request, merged);
     question.ofShard(broker.shardOf(mailbox), request, (error, part) =>

@@ -88,6 +88,8 @@ const BY_LABEL = [
   'refused',
   'limits',
   'dead',
+  'audited',
+  'denied',
   'appendFailures',
   'ownership',
   'sessionEvents',

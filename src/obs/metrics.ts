@@ -59,6 +59,10 @@ export class Metrics {
   readonly tlsReloads = new Labelled(REASONS, () => new Counter());
   /** By reason. */
   readonly dead = new Labelled(REASONS, () => new Counter());
+  /** Acts that were written down, by what they are. */
+  readonly audited = new Labelled(REASONS, () => new Counter());
+  /** Callers who were not let in, or not allowed something, by error code. */
+  readonly denied = new Labelled(REASONS, () => new Counter());
   /** Tasks in one record. */
   readonly appendTasks = new Histogram(BATCH_BOUNDS);
   readonly appendSeconds = new Histogram(LATENCY_BOUNDS);

@@ -115,6 +115,20 @@ export const METRICS = {
     unit: 'tasks',
     help: 'Tasks that became dead letters, by reason.',
   },
+  audited: {
+    name: 'agenthub_audit_total',
+    type: 'counter',
+    labels: ['action'],
+    unit: 'acts',
+    help: 'Acts of administration that were written to the audit log, by what they are; failed ones, too.',
+  },
+  denied: {
+    name: 'agenthub_denied_total',
+    type: 'counter',
+    labels: ['reason'],
+    unit: 'refusals',
+    help: 'Callers who were not let in (unauthenticated) or not allowed something (permission).',
+  },
   copiesDropped: {
     name: 'agenthub_listener_copies_dropped_total',
     type: 'counter',

@@ -3,8 +3,6 @@ import { request as tlsRequest } from 'node:https';
 import { connect } from 'node:net';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, test } from '@jest/globals';
-import { Lock } from '../../src/edge/auth.ts';
-import type { LockOptions } from '../../src/edge/auth.ts';
 import type { HealthCheck } from '../../src/edge/health.ts';
 import { HttpEdge } from '../../src/edge/http.ts';
 import type { DrainStatus, HttpOptions, HttpParts } from '../../src/edge/http.ts';
@@ -18,6 +16,8 @@ import type { PlacementDocument } from '../../src/wire/placement-document.ts';
 import type { Capacity } from '../../src/wire/capacity.ts';
 import { SeededRandom } from '../support/random.ts';
 import { CERTIFICATE, KEY } from '../support/certificate.ts';
+import type { LockSettings } from '../support/door.ts';
+import { doorOf } from '../support/door.ts';
 
 const CAPACITY: Capacity = {
   broker: 'hub-0',
@@ -57,7 +57,7 @@ const FIXED: TlsSource = {
   watch() {},
 };
 
-const OPEN: LockOptions = { tokens: [], adminTokens: [], insecure: false, publicMetrics: false };
+const OPEN: LockSettings = {};
 const ADMIN = 'admin-token-0123456';
 
 /** A broker as the HTTP side sees it, with everything under the control of a test. */
@@ -76,8 +76,7 @@ class FakeBroker {
     ],
   };
 
-  parts(lock: LockOptions): HttpParts {
-    const gate = new Lock(lock);
+  parts(lock: LockSettings): HttpParts {
     return {
       clock: systemClock,
       logger: silent,
@@ -97,7 +96,8 @@ class FakeBroker {
           return Promise.resolve(this.placement);
         },
       },
-      authorize: (credentials, scope) => gate.authorize(credentials, scope),
+      door: doorOf(lock),
+      publicMetrics: false,
     };
   }
 }
@@ -107,7 +107,7 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((edge) => edge.close()));
 });
 
-async function start(options: Partial<HttpOptions> = {}, lock: LockOptions = OPEN) {
+async function start(options: Partial<HttpOptions> = {}, lock: LockSettings = OPEN) {
   const broker = new FakeBroker();
   const edge = new HttpEdge(broker.parts(lock), { ...OPTIONS, ...options });
   const port = await edge.listen();

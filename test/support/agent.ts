@@ -1,6 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { create } from '@bufbuild/protobuf';
 import type { Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
+import { Metadata } from '@grpc/grpc-js';
 import { Broker } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import type {
   Abort,
@@ -51,12 +52,14 @@ export class Agent {
   private readonly client: Client;
   private batch = 0;
 
-  private constructor(client: Client) {
+  private constructor(client: Client, token?: string) {
     const { path, requestSerialize, responseDeserialize } = serviceDefinition(Broker).connect;
     const serialize = (frame: ClientFrame | Buffer): Buffer =>
       Buffer.isBuffer(frame) ? frame : requestSerialize(frame);
     this.client = client;
-    this.call = client.makeBidiStreamRequest(path, serialize, responseDeserialize);
+    const metadata = new Metadata();
+    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+    this.call = client.makeBidiStreamRequest(path, serialize, responseDeserialize, metadata);
     this.status = new Promise((resolve) => {
       this.call.on('status', ({ code, details }) => {
         this.client.close();
@@ -69,13 +72,17 @@ export class Agent {
   }
 
   /** Opens a connection and says nothing. */
-  static open(broker: TestBroker): Agent {
-    return new Agent(broker.connect());
+  static open(broker: TestBroker, token?: string): Agent {
+    return new Agent(broker.connect(), token);
   }
 
   /** Opens a connection, says hello, and waits for the welcome. */
-  static async connect(broker: TestBroker, hello: MessageInitShape<typeof HelloSchema> = {}): Promise<Agent> {
-    const agent = Agent.open(broker);
+  static async connect(
+    broker: TestBroker,
+    hello: MessageInitShape<typeof HelloSchema> = {},
+    token?: string,
+  ): Promise<Agent> {
+    const agent = Agent.open(broker, token);
     agent.send({ hello });
     agent.welcome = await agent.welcomes.next();
     return agent;

@@ -139,13 +139,23 @@ export class TestBroker {
   }
 
   /** Calls a unary or server-streaming method with any bytes; resolves with its status code and details. */
-  callRaw(method: DescMethod, request: Buffer): Promise<{ code: number; details: string }> {
+  callRaw(
+    method: DescMethod,
+    request: Buffer,
+    metadata: Readonly<Record<string, string>> = {},
+  ): Promise<{ code: number; details: string }> {
     const { path, requestSerialize, responseDeserialize } = identityMethod(pathOf(method), {
       requestStream: false,
       responseStream: false,
     });
     return new Promise((resolve) => {
-      const call = this.client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request);
+      const call = this.client.makeServerStreamRequest(
+        path,
+        requestSerialize,
+        responseDeserialize,
+        request,
+        metadataOf(metadata),
+      );
       call.on('data', () => {});
       call.on('error', () => {});
       call.on('status', ({ code, details }) => resolve({ code, details }));
@@ -156,7 +166,11 @@ export class TestBroker {
   subscribe<Method extends DescMethod & { methodKind: 'server_streaming' }>(
     method: Method,
     request: MessageInitShape<Method['input']>,
-    { client = this.client, deadline }: { client?: Client; deadline?: number } = {},
+    {
+      client = this.client,
+      deadline,
+      metadata = {},
+    }: { client?: Client; deadline?: number; metadata?: Readonly<Record<string, string>> } = {},
   ): Subscription<MessageShape<Method['output']>> {
     const definition = definitionOf(method);
     return new Subscription(
@@ -165,7 +179,7 @@ export class TestBroker {
         definition.requestSerialize,
         definition.responseDeserialize,
         create(method.input, request as never),
-        new Metadata(),
+        metadataOf(metadata),
         deadline === undefined ? {} : { deadline },
       ) as ClientReadableStream<MessageShape<Method['output']>>,
     );

@@ -13,6 +13,7 @@ import { toHubError } from '../../src/std/errors.ts';
 import { silent } from '../../src/std/logger.ts';
 import type { ServerFrame } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
 import { ClientFrameSchema, ServerFrameSchema } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
+import { ANYBODY, finderOf } from './admission.ts';
 import { VirtualClock } from './clock.ts';
 import { SeededRandom } from './random.ts';
 import { SimBus } from './sim-bus.ts';
@@ -117,6 +118,7 @@ export class SimBroker {
       },
     });
     this.door = new SessionsDoor({
+      finder: finderOf(this.broker),
       broker: this.broker,
       clock,
       random,
@@ -151,18 +153,21 @@ export class SimClient {
   private readonly connection: Connection;
 
   constructor(door: SessionsDoor, first: Saying) {
-    this.connection = door.enter({
-      peer: 'test',
-      busy: false,
-      write: (frame) => {
-        this.told.push(fromBinary(ServerFrameSchema, Buffer.from(frame)));
-        return true;
+    this.connection = door.enter(
+      {
+        peer: 'test',
+        busy: false,
+        write: (frame) => {
+          this.told.push(fromBinary(ServerFrameSchema, Buffer.from(frame)));
+          return true;
+        },
+        end: (error) => {
+          this.error = error;
+          this.ended = true;
+        },
       },
-      end: (error) => {
-        this.error = error;
-        this.ended = true;
-      },
-    });
+      ANYBODY,
+    );
     this.say(first);
   }
 

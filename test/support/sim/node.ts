@@ -8,6 +8,7 @@ import type { Steering } from '../../../src/core/steer.ts';
 import { Session } from '../../../src/edge/session.ts';
 import type { SessionSettings } from '../../../src/edge/sessions-door.ts';
 import { SessionsDoor } from '../../../src/edge/sessions-door.ts';
+import { ANYBODY, finderOf } from '../admission.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
 import type { HubError } from '../../../src/std/errors.ts';
 import type { Logger } from '../../../src/std/logger.ts';
@@ -101,7 +102,14 @@ export class Node {
       failed: (error) => options.ended(this, error),
     });
     const { broker } = this;
-    this.door = new SessionsDoor({ broker, clock: life, random, settings: session, maxSessions: 1000 });
+    this.door = new SessionsDoor({
+      broker,
+      finder: finderOf(broker),
+      clock: life,
+      random,
+      settings: session,
+      maxSessions: 1000,
+    });
     this.helm = new Helm({ broker, clock: life, random, mode: options.steering });
     broker.start(() => this.watch());
   }
@@ -124,7 +132,7 @@ export class Node {
       write: (frame: Buffer) => connection.write(frame),
       end: (error?: HubError) => connection.end(error),
     };
-    connection.accepted(this.door.enter(transport));
+    connection.accepted(this.door.enter(transport, ANYBODY));
     return true;
   }
 

@@ -5,6 +5,7 @@ import { Session } from '../../../src/edge/session.ts';
 import type { SessionSettings } from '../../../src/edge/sessions-door.ts';
 import { SessionsDoor } from '../../../src/edge/sessions-door.ts';
 import type { Log } from '../../../src/log/log.ts';
+import { ANYBODY, finderOf } from '../admission.ts';
 import { Metrics } from '../../../src/obs/metrics.ts';
 import type { Clock, Random } from '../../../src/std/clock.ts';
 import type { HubError } from '../../../src/std/errors.ts';
@@ -85,7 +86,14 @@ export class Process {
       failed: ended,
     });
     const { broker } = this;
-    this.door = new SessionsDoor({ broker, clock, random, settings: session, maxSessions: 1000 });
+    this.door = new SessionsDoor({
+      broker,
+      finder: finderOf(broker),
+      clock,
+      random,
+      settings: session,
+      maxSessions: 1000,
+    });
     broker.start(() => {
       this.watch();
       ready(this.life);
@@ -113,7 +121,7 @@ export class Process {
       write: (frame: Buffer) => connection.write(frame),
       end: (error?: HubError) => connection.end(error),
     };
-    connection.accepted(this.door.enter(transport));
+    connection.accepted(this.door.enter(transport, ANYBODY));
     return true;
   }
 

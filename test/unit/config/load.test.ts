@@ -42,7 +42,7 @@ describe('without any input', () => {
     expect(config.shards).toBe(16);
     expect(config.limits.taskBytes).toBe(4 * 2 ** 20);
     expect(config.retention.taskMs).toBe(7 * 86_400_000);
-    expect(config.auth).toEqual({ tokens: [], adminTokens: [] });
+    expect(config.auth).toEqual({ tokens: [], adminTokens: [], certificates: 'none' });
     expect(config.insecure).toBe(false);
     expect(new Set(Object.values(sources))).toEqual(new Set(['default']));
   });
@@ -119,13 +119,6 @@ describe('ways to write it', () => {
       a,
       b,
     ]);
-  });
-
-  test('tokens of a file join those of the configuration', () => {
-    const [a, b] = ['a'.repeat(16), 'b'.repeat(16)];
-    const path = file('tokens', `# agents\n\n  ${b}\n`);
-    const { config } = load({ env: { AGENTHUB_AUTH_TOKENS: a, AGENTHUB_AUTH_TOKENS_FILE: path } });
-    expect(config.auth.tokens).toEqual([a, b]);
   });
 
   test.each([
@@ -254,10 +247,6 @@ describe('a refusal', () => {
   test('never shows a token', () => {
     const env = { AGENTHUB_AUTH_TOKENS: 'my secret' };
     expect(refusal({ env }).message).not.toContain('my secret');
-    const path = file('bad-tokens', 'x'.repeat(20) + '\nmy secret\n');
-    const error = refusal({ flags: { 'auth-admin-tokens-file': path } });
-    expect(error.message).toContain('token 2');
-    expect(error.message).not.toContain('my secret');
   });
 });
 

@@ -1,19 +1,24 @@
 import { describe, expect, test } from '@jest/globals';
-import { addressOfPeer, guardListen, isLoopback, Lock } from '../../../src/edge/auth.ts';
-import type { LockOptions, Scope } from '../../../src/edge/auth.ts';
+import { addressOfPeer, guardListen, isLoopback } from '../../../src/edge/auth.ts';
+import type { Credentials } from '../../../src/edge/auth.ts';
+import type { Admission } from '../../../src/edge/calls.ts';
 import { HubError } from '../../../src/std/errors.ts';
+import { hashedToken, holderOf, readTokens } from '../../../src/edge/tokens.ts';
+import type { LockSettings } from '../../support/door.ts';
+import { doorOf, lockOf } from '../../support/door.ts';
 
 const AGENT = 'agent-token-0123456';
 const ADMIN = 'admin-token-0123456';
 
-const OPEN: LockOptions = { tokens: [], adminTokens: [], insecure: false, publicMetrics: false };
-const AGENTS: LockOptions = { ...OPEN, tokens: ['another-token-01234', AGENT] };
-const ADMINS: LockOptions = { ...OPEN, adminTokens: [ADMIN] };
-const BOTH: LockOptions = { ...AGENTS, adminTokens: [ADMIN] };
-const INSECURE: LockOptions = { ...OPEN, insecure: true };
+const OPEN: LockSettings = {};
+const AGENTS: LockSettings = { ...OPEN, tokens: ['another-token-01234', AGENT] };
+const ADMINS: LockSettings = { ...OPEN, adminTokens: [ADMIN] };
+const BOTH: LockSettings = { ...AGENTS, adminTokens: [ADMIN] };
+const INSECURE: LockSettings = { ...OPEN, insecure: true };
 
 const HERE = '127.0.0.1';
 const AWAY = '192.0.2.7';
+const certificate = (): undefined => undefined;
 
 function outcome(run: () => unknown): unknown {
   try {
@@ -25,11 +30,11 @@ function outcome(run: () => unknown): unknown {
 }
 
 describe('who is let in as what', () => {
-  const admin = (by: string) => ({ role: 'admin', by });
-  const agent = (by: string) => ({ role: 'agent', by });
+  const admin = (source: string) => ({ role: 'admin', source });
+  const agent = (source: string) => ({ role: 'agent', source });
   const nobody = 'unauthenticated';
 
-  test.each<[string, LockOptions, string | undefined, string | undefined, unknown]>([
+  test.each<[string, LockSettings, string | undefined, string | undefined, unknown]>([
     ['nothing configured, here', OPEN, undefined, HERE, admin('loopback')],
     ['nothing configured, away', OPEN, undefined, AWAY, nobody],
     ['nothing configured, unknown address', OPEN, undefined, undefined, nobody],
@@ -50,61 +55,76 @@ describe('who is let in as what', () => {
     ['both, an empty header', BOTH, '', HERE, nobody],
     ['both, the scheme in another case', BOTH, `bearer ${AGENT}`, AWAY, agent('token')],
     ['both, a huge token', BOTH, `Bearer ${'x'.repeat(1_000_000)}`, AWAY, nobody],
-    ['insecure, away', INSECURE, undefined, AWAY, agent('open')],
+    ['insecure, away', INSECURE, undefined, AWAY, agent('anonymous')],
     ['insecure, here', INSECURE, undefined, HERE, admin('loopback')],
     ['insecure with agent tokens, away', { ...BOTH, insecure: true }, undefined, AWAY, nobody],
-    ['insecure with admin tokens, away', { ...ADMINS, insecure: true }, undefined, AWAY, agent('open')],
+    ['insecure with admin tokens, away', { ...ADMINS, insecure: true }, undefined, AWAY, agent('anonymous')],
   ])('%s', (_, options, authorization, address, expected) => {
-    expect(outcome(() => new Lock(options).authenticate({ authorization, address }))).toEqual(expected);
+    expect(enter(options, { authorization, address, certificate })).toEqual(expected);
   });
 
-  test.each<[string, LockOptions, string | undefined, string, unknown]>([
+  test.each<[string, LockSettings, string | undefined, string, string | undefined]>([
     ['an agent with a token', BOTH, `Bearer ${AGENT}`, AWAY, 'permission'],
     ['an agent on this machine', ADMINS, undefined, HERE, 'permission'],
     ['anybody', INSECURE, undefined, AWAY, 'permission'],
     ['a stranger', BOTH, undefined, AWAY, 'unauthenticated'],
-    ['an administrator', BOTH, `Bearer ${ADMIN}`, AWAY, admin('token')],
-    ['this machine', OPEN, undefined, HERE, admin('loopback')],
+    ['an administrator', BOTH, `Bearer ${ADMIN}`, AWAY, undefined],
+    ['this machine', OPEN, undefined, HERE, undefined],
   ])(
     'what only administrators may do is refused or granted to %s',
     (_, options, authorization, address, expected) => {
-      expect(outcome(() => new Lock(options).authenticateAdmin({ authorization, address }))).toEqual(
-        expected,
-      );
+      let outcome: string | undefined = 'nothing';
+      doorOf(options).enterWith({ authorization, address, certificate }, '', 'drain', (error, admission) => {
+        outcome = error ? error.code : refusalOf(admission, 'drain');
+      });
+      expect(outcome).toBe(expected);
     },
   );
 
-  test.each<[Scope, LockOptions, string, string | undefined]>([
-    ['public', BOTH, AWAY, undefined],
-    ['metrics', BOTH, AWAY, 'unauthenticated'],
-    ['metrics', { ...BOTH, publicMetrics: true }, AWAY, undefined],
-    ['metrics', OPEN, HERE, undefined],
-    ['metrics', INSECURE, AWAY, undefined],
-    ['admin', { ...BOTH, publicMetrics: true }, AWAY, 'unauthenticated'],
-    ['admin', INSECURE, AWAY, 'permission'],
-    ['admin', OPEN, HERE, undefined],
-  ])('without a token, %s resources of %j from %s: %s', (scope, options, address, expected) => {
-    const lock = new Lock(options);
-    expect(outcome(() => lock.authorize({ authorization: undefined, address }, scope))).toBe(expected);
+  test('tokens in several files count together, and each has its name and groups', () => {
+    const file = `# of the team\n${AGENT} planner planners\n\n${hashedToken(ADMIN)} ops\n`;
+    const tokens = readTokens(file, 'agent', 'the file');
+    expect(holderOf(tokens, AGENT)).toMatchObject({ name: 'token:planner', groups: ['planners'] });
+    expect(holderOf(tokens, ADMIN)).toMatchObject({ name: 'token:ops', role: 'agent' });
+    expect(holderOf(tokens, 'another-token-01234')).toBeUndefined();
+    expect(JSON.stringify([...tokens])).not.toContain(AGENT);
+  });
+
+  test('a file with something else in it is refused by line, and what stands there is not repeated', () => {
+    expect(() => readTokens(`${AGENT} a\nshort b\n`, 'agent', 'the file')).toThrow(/^the file, line 2: /);
+    expect(() => readTokens('sha256:abc a', 'agent', 'the file')).not.toThrow(/abc/);
   });
 
   test('no token can be read from the lock or from its errors', () => {
-    const lock = new Lock(BOTH);
+    const lock = lockOf(BOTH);
     expect(JSON.stringify(lock)).not.toContain('token');
-    try {
-      lock.authenticate({ authorization: 'Bearer my-own-secret', address: AWAY });
-      expect(true).toBe(false);
-    } catch (error) {
-      expect(String(error)).not.toContain('my-own-secret');
-    }
+    let said = '';
+    const shown = { authorization: 'Bearer my-own-secret', address: AWAY, certificate };
+    lock.authenticate(shown, (...[error]) => {
+      said = String(error);
+    });
+    expect(said).toContain('not known');
+    expect(said).not.toContain('my-own-secret');
   });
 });
+
+function enter(options: LockSettings, credentials: Credentials): unknown {
+  let outcome: unknown;
+  lockOf(options).authenticate(credentials, (error, principal) => {
+    outcome = error ? error.code : { role: principal.role, source: principal.source };
+  });
+  return outcome;
+}
+
+function refusalOf({ rights }: Admission, verb: string): string | undefined {
+  return rights.refusal({ does: 'admin', to: verb }, '')?.code;
+}
 
 describe('listening', () => {
   test.each(['127.0.0.1', '127.9.9.9', '::1', 'localhost', '::ffff:127.0.0.1'])(
     'on %s needs no token',
     (host) => {
-      expect(outcome(() => guardListen(host, 'grpc.host', OPEN))).toBeUndefined();
+      expect(outcome(() => guardListen(host, 'grpc.host', true))).toBeUndefined();
     },
   );
 
@@ -120,7 +140,7 @@ describe('listening', () => {
   ])('on %j is refused without a token, and the three ways out are told', (host) => {
     expect.assertions(6);
     try {
-      guardListen(host, 'grpc.host', OPEN);
+      guardListen(host, 'grpc.host', true);
     } catch (error) {
       if (!(error instanceof HubError)) throw error;
       expect(error.code).toBe('precondition');
@@ -131,8 +151,8 @@ describe('listening', () => {
     }
   });
 
-  test.each([AGENTS, ADMINS, INSECURE])('anywhere is fine with %j', (options) => {
-    expect(outcome(() => guardListen('0.0.0.0', 'grpc.host', options))).toBeUndefined();
+  test('anywhere is fine if something is asked of callers', () => {
+    expect(outcome(() => guardListen('0.0.0.0', 'grpc.host', false))).toBeUndefined();
   });
 });
 

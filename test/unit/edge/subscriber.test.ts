@@ -5,6 +5,7 @@ import type { Broker } from '../../../src/broker/broker.ts';
 import { Atlas } from '../../../src/core/atlas.ts';
 import { Subscriber } from '../../../src/edge/subscriber.ts';
 import { silent } from '../../../src/std/logger.ts';
+import { ANYBODY } from '../../support/admission.ts';
 import { VirtualClock } from '../../support/clock.ts';
 
 /** A call whose client takes a write when the test says so. */
@@ -50,6 +51,7 @@ class Bench {
       call: call as unknown as ServerWritableStream<Buffer, Buffer>,
       clock,
       logger: silent,
+      leave: { admission: ANYBODY, needs: { does: 'read', to: 'planner', field: 'agent_id' } },
       works: true,
       ended: () => this.ended++,
     });
