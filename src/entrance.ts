@@ -1,4 +1,3 @@
-import { parse } from 'yaml';
 import type { Config } from './config/schema.ts';
 import { Audit } from './edge/audit.ts';
 import { guardListen, Lock } from './edge/auth.ts';
@@ -6,13 +5,13 @@ import { Door } from './edge/calls.ts';
 import type { IssuerOptions } from './edge/jwt.ts';
 import { JwtIssuer } from './edge/jwt.ts';
 import { LiveFile } from './edge/live-file.ts';
+import { readPolicy } from './edge/policy-file.ts';
 import type { Tokens } from './edge/tokens.ts';
 import { listedTokens, readTokens } from './edge/tokens.ts';
 import type { Metrics } from './obs/metrics.ts';
 import type { Clock } from './std/clock.ts';
-import { HubError, toHubError } from './std/errors.ts';
+import { toHubError } from './std/errors.ts';
 import type { Logger } from './std/logger.ts';
-import { Policy } from './trust/policy.ts';
 import type { Role } from './trust/principal.ts';
 
 /** Where Kubernetes puts what a pod needs to talk to its API server. */
@@ -134,21 +133,4 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
     close();
     throw error;
   }
-}
-
-/**
- * The policy in the text of a file.
- *
- * @throws HubError `invalid`, naming every fault.
- */
-export function readPolicy(text: string, path: string): Policy {
-  let document: unknown;
-  try {
-    document = parse(text);
-  } catch (cause) {
-    throw new HubError('invalid', `${path} is neither YAML nor JSON: ${toHubError(cause).message}`, {
-      cause,
-    });
-  }
-  return Policy.read(document, path);
 }

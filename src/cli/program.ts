@@ -1,6 +1,7 @@
 import { Command, Option } from 'commander';
 import type { Cli } from './cli.ts';
 import { addAgents } from './commands/agents.ts';
+import { addAuth } from './commands/auth.ts';
 import { addBench } from './commands/bench.ts';
 import { addCluster } from './commands/cluster.ts';
 import { addConfig } from './commands/config.ts';
@@ -70,6 +71,7 @@ export function createProgram(cli: Cli): Command {
   addPlacement(program, cli);
   addCluster(program, cli);
   addConfig(program, cli);
+  addAuth(program, cli);
   return program;
 }
 

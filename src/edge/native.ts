@@ -15,9 +15,9 @@ import type {
   GetTaskRequest,
   GetTaskResponse,
   LocateResponse,
-} from '../wire/gen/agenthub/v1/broker_pb.ts';
+
+  Broker as BrokerService} from '../wire/gen/agenthub/v1/broker_pb.ts';
 import {
-  Broker as BrokerService,
   CancelTaskResponseSchema,
   DescribeClusterResponseSchema,
   LocateResponseSchema,

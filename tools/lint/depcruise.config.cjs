@@ -5,6 +5,7 @@
 const SEES = {
   std: [],
   core: ['std'],
+  trust: ['std', 'core'],
   wire: ['std', 'core'],
   config: ['std'],
   obs: ['std', 'wire/capacity.ts', 'wire/trace-context.ts'],
@@ -12,11 +13,11 @@ const SEES = {
   log: ['std', 'core', 'wire', 'nats'],
   cluster: ['std', 'core', 'wire', 'nats'],
   broker: ['std', 'core', 'wire', 'log', 'cluster', 'obs'],
-  edge: ['std', 'core', 'wire', 'log', 'cluster', 'broker', 'obs', 'config'],
+  edge: ['std', 'core', 'trust', 'wire', 'log', 'cluster', 'broker', 'obs', 'config'],
   client: ['std', 'core', 'wire'],
 };
 
-const PURE = '^src/(std/(?!system\\.ts)|core/|wire/)';
+const PURE = '^src/(std/(?!system\\.ts)|core/|trust/|wire/)';
 
 const direction = Object.entries(SEES).map(([folder, sees]) => ({
   name: `${folder}-sees-only-${['itself', ...sees].join('-').replaceAll('/', '-')}`,

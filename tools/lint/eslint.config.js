@@ -2,7 +2,13 @@ import js from '@eslint/js';
 import ts from 'typescript-eslint';
 
 /** Files that compute and never act: what they do depends on their arguments alone. */
-const PURE = ['src/std/**/*.ts', 'src/core/**/*.ts', 'src/wire/**/*.ts', 'operator/plan/**/*.ts'];
+const PURE = [
+  'src/std/**/*.ts',
+  'src/core/**/*.ts',
+  'src/trust/**/*.ts',
+  'src/wire/**/*.ts',
+  'operator/plan/**/*.ts',
+];
 /** Files that a simulation runs on a virtual clock with seeded chance. */
 const SIMULATED = ['src/log/**/*.ts', 'src/cluster/**/*.ts', 'src/broker/**/*.ts'];
 /** The one file that reads the machine's clock and chance. */
