@@ -5,6 +5,7 @@ import type { Logger } from '../std/logger.ts';
 import { silent } from '../std/logger.ts';
 import { systemClock, systemRandom } from '../std/system.ts';
 import type { TlsOptions } from './dial.ts';
+import type { Token } from './grpc.ts';
 import { GrpcTransport } from './grpc.ts';
 import { Hub } from './hub.ts';
 import type { SessionState } from './session.ts';
@@ -16,8 +17,11 @@ export interface ConnectOptions {
   readonly address?: string;
   /** Who you are: asks for tasks and works on them if nothing else is said. */
   readonly agent?: string;
-  /** The bearer token, if the broker asks for one. */
-  readonly token?: string;
+  /**
+   * The bearer token, if the broker asks for one. A function is asked before each connection, so that tokens which
+   * expire are renewed: the broker says when, and the session goes on.
+   */
+  readonly token?: Token;
   /**
    * Set for TLS; `{}` trusts what Node trusts. A function is asked before each connection, so that certificates which
    * are renewed are used.

@@ -2,7 +2,7 @@ import type { DescMessage, MessageShape } from '@bufbuild/protobuf';
 import type { ChannelOptions, Client, ClientDuplexStream, ServiceError } from '@grpc/grpc-js';
 import { Metadata } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
-import { HubError } from '../std/errors.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import { Broker } from '../wire/gen/agenthub/v1/broker_pb.ts';
 import { serviceDefinition, unaryMethod } from '../wire/service.ts';
 import { errorOf } from '../wire/status.ts';
@@ -10,10 +10,13 @@ import type { TlsOptions } from './dial.ts';
 import { dial } from './dial.ts';
 import type { Link, LinkEvents, Transport, UnaryMethod } from './link.ts';
 
+/** A bearer token, or how to get one. */
+export type Token = string | (() => string | Promise<string>);
+
 /** What {@link GrpcTransport} needs. */
 export interface GrpcOptions {
   readonly clock: Clock;
-  readonly token: string | undefined;
+  readonly token: Token | undefined;
   readonly tls: TlsOptions | (() => TlsOptions) | undefined;
   /** The largest frame that is received, in bytes. */
   readonly maxFrameBytes: number;
@@ -48,10 +51,8 @@ export class GrpcTransport implements Transport {
 
   open(address: string, events: LinkEvents): Link {
     const { clock, token, tls } = this.options;
-    const metadata = new Metadata();
-    if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
     const client = dial(address, typeof tls === 'function' ? this.renewed(tls) : tls, this.channel);
-    return new GrpcLink(client, metadata, clock, events);
+    return new GrpcLink(client, token, clock, events);
   }
 
   /** What `ask` gives; if it fails, as when files are being replaced, what it gave last. */
@@ -67,44 +68,76 @@ export class GrpcTransport implements Transport {
 
 class GrpcLink implements Link {
   private readonly client: Client;
-  private readonly metadata: Metadata;
+  private readonly metadata = new Metadata();
   private readonly clock: Clock;
-  private readonly stream: ClientDuplexStream<Buffer, Buffer>;
+  private readonly events: LinkEvents;
+  /** Absent while the token is being had; what is said meanwhile waits. */
+  private stream: ClientDuplexStream<Buffer, Buffer> | undefined;
+  private readonly waiting: Buffer[] = [];
   private open = true;
 
-  constructor(client: Client, metadata: Metadata, clock: Clock, events: LinkEvents) {
+  constructor(client: Client, token: Token | undefined, clock: Clock, events: LinkEvents) {
     this.client = client;
-    this.metadata = metadata;
     this.clock = clock;
+    this.events = events;
+    if (typeof token === 'function') void this.startWith(token);
+    else this.start(token);
+  }
+
+  private async startWith(ask: () => string | Promise<string>): Promise<void> {
+    let token: string;
+    try {
+      token = await ask();
+    } catch (cause) {
+      const message = `the token can't be had: ${toHubError(cause).message}`;
+      return this.closed(new HubError('unavailable', message, { cause }));
+    }
+    if (this.open) this.start(token);
+  }
+
+  private start(token: string | undefined): void {
+    const { events } = this;
+    if (token !== undefined) this.metadata.set('authorization', `Bearer ${token}`);
     const { path, requestSerialize, responseDeserialize } = connect;
-    this.stream = client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata);
-    const closed = (error: HubError): void => {
-      if (!this.open) return;
-      this.destroy();
-      events.closed(error);
-    };
-    this.stream.on('data', (frame: Buffer) => {
+    const stream = this.client.makeBidiStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      this.metadata,
+    );
+    this.stream = stream;
+    for (const frame of this.waiting.splice(0)) stream.write(frame);
+    stream.on('data', (frame: Buffer) => {
       if (this.open) events.frame(frame);
     });
-    this.stream.on('drain', () => {
+    stream.on('drain', () => {
       if (this.open) events.drained();
     });
-    this.stream.on('error', (error: ServiceError) => closed(errorOf(error)));
-    this.stream.on('end', () => closed(new HubError('unavailable', 'the broker has ended the connection')));
+    stream.on('error', (error: ServiceError) => this.closed(errorOf(error)));
+    stream.on('end', () => this.closed(new HubError('unavailable', 'the broker has ended the connection')));
+  }
+
+  private closed(error: HubError): void {
+    if (!this.open) return;
+    this.destroy();
+    this.events.closed(error);
   }
 
   write(frame: Buffer): boolean {
-    return this.stream.write(frame);
+    if (this.stream) return this.stream.write(frame);
+    this.waiting.push(frame);
+    return true;
   }
 
   end(): void {
-    this.stream.end();
+    if (this.stream) this.stream.end();
+    else this.closed(new HubError('cancelled', 'the connection was given up'));
   }
 
   destroy(): void {
     if (!this.open) return;
     this.open = false;
-    this.stream.cancel();
+    this.stream?.cancel();
     this.client.close();
   }
 

@@ -15,8 +15,8 @@ import type {
   GetTaskRequest,
   GetTaskResponse,
   LocateResponse,
-
-  Broker as BrokerService} from '../wire/gen/agenthub/v1/broker_pb.ts';
+  Broker as BrokerService,
+} from '../wire/gen/agenthub/v1/broker_pb.ts';
 import {
   CancelTaskResponseSchema,
   DescribeClusterResponseSchema,

@@ -5,6 +5,7 @@ import type { Durability as LogDurability } from '../log/log.ts';
 import { DURABILITY } from '../log/log.ts';
 import type { Broker } from '../broker/broker.ts';
 import type { Consumer, Progress } from '../broker/consumer.ts';
+import type { Done } from '../broker/question.ts';
 import { limit } from '../broker/ingress.ts';
 import type { Owner } from '../broker/owner.ts';
 import type { Seat } from '../broker/seat.ts';
@@ -17,6 +18,7 @@ import type {
   AssignedId,
   Attach,
   CancelCall,
+  CancelOutcome,
   Detach,
   Extend,
   Heartbeat,
@@ -515,11 +517,14 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   cancel(call: CancelCall): void {
-    this.options.cancel(call, this.admission, (error, outcome) => {
-      const answer = error ? { refusal: refusalOf(0, error) } : { outcome };
-      this.out.control({ cancel: [{ call: call.call, ...answer }] });
+    const answer: Done<CancelOutcome> = (error, outcome) => {
+      const what = error ? { refusal: refusalOf(0, error) } : { outcome };
+      this.out.control({ cancel: [{ call: call.call, ...what }] });
       this.schedule();
-    });
+    };
+    if (call.mailbox === '')
+      answer(new HubError('invalid', 'mailbox must not be empty', { field: 'mailbox' }), undefined);
+    else this.options.cancel(call, this.admission, answer);
   }
 
   window({ attachment, window }: Window): void {

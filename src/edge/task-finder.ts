@@ -111,9 +111,13 @@ export class TaskFinder {
   ): void {
     const { broker } = this;
     const { taskId, mailbox } = request;
-    checkTaskId(taskId);
+    try {
+      checkTaskId(taskId);
+      if (mailbox !== '') checkMailbox(mailbox, 'mailbox');
+    } catch (error) {
+      return done(toHubError(error), undefined);
+    }
     if (mailbox === '') return this.findAnywhere(request, rights, fits, done);
-    checkMailbox(mailbox, 'mailbox');
     const at = broker.mailboxOf(mailbox, taskId);
     const asked = create(GetTaskRequestSchema, { ...request, mailbox: at });
     this.first.ofShard(broker.shardOf(at), asked, (error, response) => {
