@@ -3,7 +3,6 @@ import { DEFAULT_POOL } from '../../src/core/pools.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { KubeObject } from '../api/object.ts';
 import { LABEL, nameOf } from './context.ts';
-import type { Snapshot } from './plan.ts';
 import type { PodView } from './pods.ts';
 import type { Obstacle } from './verdicts.ts';
 
@@ -18,9 +17,20 @@ export interface Leftover {
   readonly obstacle: Obstacle | undefined;
 }
 
+/** What is looked at to find out. */
+interface LeftoverInput {
+  readonly cluster: BrokerCluster;
+  readonly children: readonly KubeObject[];
+  /** By pool. */
+  readonly pods: Readonly<Record<string, readonly PodView[]>>;
+  readonly placement?: PlacementDocument | undefined;
+}
+
 /** `moved`: whether the brokers go by rules that know nothing of these pools any more. */
-export function leftoverPools(snapshot: Snapshot, moved: boolean): readonly Leftover[] {
-  const { cluster, children, pods, placement } = snapshot;
+export function leftoverPools(
+  { cluster, children, pods, placement }: LeftoverInput,
+  moved: boolean,
+): readonly Leftover[] {
   return leftoverSets(cluster, children).map((object): Leftover => {
     const set = object.metadata.name;
     const pool = object.metadata.labels?.[LABEL.pool] ?? '';

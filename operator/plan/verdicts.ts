@@ -1,7 +1,7 @@
 import type { BrokerCluster } from '../api/brokercluster.ts';
+import type { BrokerClusterStatus } from '../api/status.ts';
 import type { Verdict } from './conditions.ts';
 import { PAUSE } from './context.ts';
-import type { PlacementPlan } from './placement.ts';
 import type { PodView } from './pods.ts';
 import type { PoolPlan } from './pool.ts';
 import type { Rollout } from './rollout.ts';
@@ -14,7 +14,11 @@ export interface Situation {
   readonly nats: NatsSituation | undefined;
   /** What must be put right by a person before anything can go on, each with its remedy. */
   readonly obstacles: readonly Obstacle[];
-  readonly placement: Pick<PlacementPlan, 'pending' | 'status'>;
+  /** What the placement rules wait for, if the brokers don't go by them yet, and what is kept of them. */
+  readonly placement: {
+    readonly pending: string | undefined;
+    readonly status: BrokerClusterStatus['placement'];
+  };
   /** Pools that the spec has no more, and that are not gone yet. */
   readonly leaving: readonly string[];
   /** Names of HorizontalPodAutoscalers that are aimed at this cluster. */
