@@ -45,6 +45,9 @@ const SKEW_MS = 2000;
 /** What is said at one end is known at the other by then, in milliseconds, if nothing is wrong. */
 const LAG_MS = 2000;
 
+/** More calls than this in one moment never end. */
+const BUSY = 50_000;
+
 /** A place for brokers, which clients know by its name. */
 interface Site {
   readonly name: string;
@@ -84,6 +87,8 @@ export class ClusterWorld implements Surroundings {
   /** When something was wrong with a broker for the last time; `Infinity`: it is now. */
   private readonly troubled = new Map<string, number>();
   private records = 0;
+  /** Calls in this moment. */
+  private calls = 0;
   private failure: Error | undefined;
 
   constructor(seed: number, options: WorldOptions = {}) {
@@ -204,7 +209,11 @@ export class ClusterWorld implements Surroundings {
   }
 
   private step(): void {
-    this.clock.step();
+    const { clock } = this;
+    const before = clock.now();
+    clock.step();
+    this.calls = clock.now() > before ? 0 : this.calls + 1;
+    if (this.calls > BUSY) throw new Broken('somebody turns in circles: time does not go on');
     const broken = this.failure ?? this.ledger.broken;
     if (broken !== undefined) throw broken;
   }

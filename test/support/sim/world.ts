@@ -39,6 +39,9 @@ const LONG_MS = 3_600_000;
 /** Virtual time after which a world without trouble must have come to rest. */
 const PATIENCE_MS = 15_000;
 
+/** More calls than this in one moment never end. */
+const BUSY = 50_000;
+
 /** What a world does beside what its seed says. */
 export interface WorldOptions {
   /** Gets a line for everything that happens. */
@@ -62,6 +65,8 @@ export class World implements Surroundings, Tap {
   private process: Process | undefined;
   private readonly traffic: Traffic;
   private records = 0;
+  /** Calls in this moment. */
+  private calls = 0;
   private failure: Error | undefined;
 
   constructor(seed: number, options: WorldOptions = {}) {
@@ -126,7 +131,11 @@ export class World implements Surroundings, Tap {
   }
 
   private step(): void {
-    this.clock.step();
+    const { clock } = this;
+    const before = clock.now();
+    clock.step();
+    this.calls = clock.now() > before ? 0 : this.calls + 1;
+    if (this.calls > BUSY) throw new Broken('somebody turns in circles: time does not go on');
     const broken = this.failure ?? this.ledger.broken;
     if (broken !== undefined) throw broken;
   }
