@@ -366,6 +366,16 @@ export class Guests implements LinkListener, EdgeVisitor {
     sessions.end(guest.session, counts);
   }
 
+  moved(ref: number): void {
+    const { guests } = this.from!;
+    const guest = guests.get(ref);
+    guests.delete(ref);
+    const { sessions } = this.options;
+    if (!guest || sessions.get(guest.session) !== guest) return;
+    guest.leave();
+    sessions.lose(guest.session);
+  }
+
   // ── Details ──────────────────────────────────────────────────────────────────────────────────
 
   /** The session that the edge calls so, unless a later incarnation of it is known. */

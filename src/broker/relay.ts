@@ -238,7 +238,7 @@ export class Relay implements LinkListener, OwnerVisitor {
   /** The session goes on at another broker, which tells owners what there is to tell. */
   drop(session: string): void {
     const relayed = this.sessions.get(session);
-    if (relayed) this.forget(relayed);
+    if (relayed) this.leave(relayed);
   }
 
   // ── Which owner there is ─────────────────────────────────────────────────────────────────────
@@ -353,7 +353,11 @@ export class Relay implements LinkListener, OwnerVisitor {
     const times = relayed?.fenced.get(shard);
     if (times === undefined || this.from?.shards.has(shard) !== true) return;
     if (times > 1) relayed!.fenced.set(shard, times - 1);
-    else relayed!.fenced.delete(shard);
+    else {
+      relayed!.fenced.delete(shard);
+      // What the owner knows of it has come before: until then it would be lost with the link.
+      relayed!.claimed.delete(shard);
+    }
   }
 
   ended(ref: number, lease: Lease): void {
@@ -402,7 +406,7 @@ export class Relay implements LinkListener, OwnerVisitor {
   replaced(ref: number, incarnation: number): void {
     const relayed = this.byRef.get(ref);
     if (!relayed || relayed.session.incarnation >= incarnation) return;
-    this.forget(relayed);
+    this.leave(relayed);
     this.options.replaced(relayed.session, incarnation);
   }
 
@@ -468,7 +472,6 @@ export class Relay implements LinkListener, OwnerVisitor {
 
   private tellHeld(relayed: Relayed, shard: number, way: Way): void {
     const leases = this.heldIn(relayed, shard);
-    relayed.claimed.delete(shard);
     relayed.fenced.set(shard, (relayed.fenced.get(shard) ?? 0) + 1);
     way.ops.reconcile(relayed.ref, shard, leases);
   }
@@ -530,6 +533,15 @@ export class Relay implements LinkListener, OwnerVisitor {
     this.sessions.set(session.session, relayed);
     this.byRef.set(relayed.ref, relayed);
     return relayed;
+  }
+
+  /** An owner that has heard of it here alone must not wait for it for ever. */
+  private leave(relayed: Relayed): void {
+    for (const way of this.waysOf(relayed)) {
+      way.ops.moved(relayed.ref);
+      way.known.delete(relayed);
+    }
+    this.forget(relayed);
   }
 
   private forget(relayed: Relayed): void {

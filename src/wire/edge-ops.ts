@@ -22,6 +22,7 @@ const Op = {
   reconcile: 10,
   gone: 11,
   taken: 12,
+  moved: 13,
 } as const;
 
 /** A session's attachment to a mailbox, as its owner needs to know it. */
@@ -81,6 +82,8 @@ export interface EdgeVisitor {
   taken(ref: number, number: number, count: number): void;
   /** The session will not come back, or hands all back: its leases count as attempts, or don't. */
   gone(ref: number, counts: boolean): void;
+  /** The session has gone to another edge, which tells of it; until then it counts as lost. */
+  moved(ref: number): void;
 }
 
 /** Writes what {@link EdgeVisitor} receives, straight into the bytes that leave. */
@@ -170,6 +173,10 @@ export class EdgeOps {
     this.writer.u8(counts ? 1 : 0);
   }
 
+  moved(ref: number): void {
+    this.op(Op.moved, ref);
+  }
+
   private op(code: number, ref: number): void {
     this.writer.u8(code);
     this.writer.u32(ref);
@@ -223,7 +230,7 @@ export class EdgeOpsReader {
       return to.settle(ref, call, reader.bytes, from, reader.at);
     }
     if (code === Op.reported) return to.reported(reader.u16(), reader.u48(), reader.u32());
-    if (code < Op.session || code > Op.taken) throw reader.corrupt(`has the unknown operation ${code}`);
+    if (code < Op.session || code > Op.moved) throw reader.corrupt(`has the unknown operation ${code}`);
     const ref = reader.u32();
     switch (code) {
       case Op.session:
@@ -257,6 +264,8 @@ export class EdgeOpsReader {
       }
       case Op.taken:
         return to.taken(ref, reader.u32(), reader.u32());
+      case Op.moved:
+        return to.moved(ref);
       default:
         return to.gone(ref, reader.u8() === 1);
     }

@@ -508,7 +508,8 @@ export class Ledger implements Observer {
       session: connection.session,
       // A lane's results are nobody's once their attachment has gone.
       mailbox: result ? '' : mailbox,
-      attachment: delivered.attachment,
+      // Nor does an owner know by which attachment they were given when a link to it opens anew.
+      attachment: result && this.between.lagMs > 0 ? 0 : delivered.attachment,
       since: this.now,
       connection,
       listedAt: 0,

@@ -85,6 +85,7 @@ const edgeSaid = fc.array(
     op('reconcile', uint32, uint16, leases),
     op('taken', uint32, uint32, uint32),
     op('gone', uint32, flag),
+    op('moved', uint32),
   ),
   { maxLength: 12 },
 );
