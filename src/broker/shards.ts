@@ -64,6 +64,12 @@ export class Shards {
     return this.holdings[shard]?.owner;
   }
 
+  /** Whether the shard's owner here is writing its last words: it still has all leases, and answers nobody. */
+  isLeaving(shard: number): boolean {
+    const holding = this.holdings[shard];
+    return holding?.served === true && !holding.owner.serving;
+  }
+
   /** Shards that are assigned to this broker and are not served yet. */
   get coming(): number {
     const { cluster } = this.options;

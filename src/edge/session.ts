@@ -593,7 +593,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       const owner = shards.owner(shard);
       if (owner) this.abortAll(owner.reconcile(this, listed, before));
       else if (before === Infinity) relay.reconcile(this, shard, listed);
-      else {
+      // Nobody knows until it has gone. If there is something wrong, the next heartbeats say so again.
+      else if (!shards.isLeaving(shard)) {
         const { stale, missed } = relay.compare(this.session, shard, listed, this.listAskedAfter);
         this.abortAll(stale);
         for (const lease of missed) this.release(lease);

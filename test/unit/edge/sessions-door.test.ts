@@ -48,3 +48,36 @@ test.each(['at the owner', 'at another broker'])(
     expect(client.deliveries).toHaveLength(2);
   },
 );
+
+test('a client that lists its leases while their shard is handed over keeps them', () => {
+  const world = new SimBrokers(1);
+  world.start('a', 'b');
+  const owner = world.ownerOf('clerk');
+  const attach = [{ attachment: 1, mailbox: 'clerk', window: 2 }];
+  const client = owner.connect({ hello: { incarnation: 1 }, attach });
+  world.clock.advance(100);
+  client.say({ publish: [{ batch: 1n, tasks: [{ to: 'clerk' }, { to: 'clerk' }] }] });
+  world.clock.advance(100);
+  const [one, two] = client.deliveries;
+
+  // The end of the second task is the owner's last word, and takes long to write.
+  const { append } = world.log;
+  const held: (() => void)[] = [];
+  world.log.append = (...call) => held.push(() => append.apply(world.log, call));
+  client.say({ settle: [{ batch: 1n, settlements: [{ lease: two!.lease }] }] });
+  owner.broker.shards.release(0);
+  for (let times = 0; times < 2; times++) client.say({ heartbeat: { inFlight: 7, hash: 7 } });
+  world.clock.advance(50);
+  expect(client.told.some(({ listInFlight }) => listInFlight)).toBe(true);
+  client.say({ inFlight: { leases: [one!.lease] } });
+  world.log.append = append;
+  for (const write of held) write();
+  world.clock.advance(2000);
+  expect(client.aborted).toEqual([]);
+  client.say({ settle: [{ batch: 2n, settlements: [{ lease: one!.lease }] }] });
+  world.clock.advance(100);
+  expect(client.settleAcks).toMatchObject([
+    { batch: 1n, refused: [] },
+    { batch: 2n, refused: [] },
+  ]);
+});
