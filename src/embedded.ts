@@ -10,6 +10,7 @@ import type { Config } from './config/schema.ts';
 import { AdminEdge } from './edge/admin.ts';
 import { EVENT_BUS_METHODS, EventBusEdge } from './edge/eventbus.ts';
 import { grpcHealth } from './edge/grpc-health.ts';
+import type { HttpParts } from './edge/http.ts';
 import { HttpEdge } from './edge/http.ts';
 import { changePlacement, placementOf } from './edge/placement.ts';
 import { NativeEdge } from './edge/native.ts';
@@ -66,6 +67,8 @@ const FULL_TASKS_PER_SECOND = 250_000;
 export interface Embedded {
   readonly grpcPort: number;
   readonly httpPort: number;
+  /** Where everything but health is answered, if that is another port. */
+  readonly privateHttpPort?: number;
   readonly broker: Broker;
   /** Resolves with the reason if the broker can't go on. */
   readonly failed: Promise<HubError>;
@@ -240,23 +243,32 @@ async function start(
       certificateRemaining: () => tls?.remainingSeconds ?? [],
     }),
   );
-  const http = new HttpEdge(
-    {
-      clock,
-      logger,
-      health: () => status.health(),
-      metrics: exposition,
-      capacity: () => status.capacity(),
-      drain: status.drain,
-      placement: {
-        read: () => placementOf(broker),
-        change: (rules) => changePlacement(broker, rules),
-      },
-      door,
-      publicMetrics: config.metrics.public,
+  const parts: HttpParts = {
+    clock,
+    logger,
+    health: () => status.health(),
+    metrics: exposition,
+    capacity: () => status.capacity(),
+    drain: status.drain,
+    placement: {
+      read: () => placementOf(broker),
+      change: (rules) => changePlacement(broker, rules),
     },
-    { ...config.http, tls },
-  );
+    door,
+    publicMetrics: config.metrics.public,
+  };
+  const { privatePort, privateHost } = config.http;
+  const http = new HttpEdge(parts, { ...config.http, tls, publicOnly: privatePort !== undefined });
+  const inside =
+    privatePort === undefined
+      ? undefined
+      : new HttpEdge(parts, {
+          ...config.http,
+          tls,
+          key: 'http.privatePort',
+          host: privateHost,
+          port: privatePort,
+        });
 
   const helm = new Helm({ broker, clock, random, mode: config.cluster.sessions });
   let watch: Timer | undefined;
@@ -274,7 +286,9 @@ async function start(
   tls?.start();
   const grpcPort = await grpc.listen();
   const httpPort = await http.listen();
-  logger.info({ broker: broker.id, grpcPort, httpPort, durability: log.durability }, 'the broker is ready');
+  const privateHttpPort = await inside?.listen();
+  const ports = { grpcPort, httpPort, ...(privateHttpPort === undefined ? {} : { privateHttpPort }) };
+  logger.info({ broker: broker.id, ...ports, durability: log.durability }, 'the broker is ready');
 
   const stop = async (): Promise<void> => {
     const until = clock.now() + config.stop.deadlineMs;
@@ -293,13 +307,14 @@ async function start(
     broker.stop();
     await letGo();
     await http.close();
+    await inside?.close();
     tls?.stop();
     entrance.close();
     probe.close();
     await spans?.close();
     logger.info({ broker: broker.id }, 'the broker has stopped');
   };
-  return { grpcPort, httpPort, broker, failed, stop };
+  return { ...ports, broker, failed, stop };
 }
 
 /**

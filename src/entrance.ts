@@ -110,6 +110,7 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
     const open = !known && issuers.length === 0 && auth.certificates === 'none' && !insecure;
     guardListen(config.grpc.host, 'grpc.host', open);
     guardListen(config.http.host, 'http.host', open);
+    if (config.http.privatePort !== undefined) guardListen(config.http.privateHost, 'http.privateHost', open);
     const { policyFile: path } = auth;
     const policy =
       path === undefined

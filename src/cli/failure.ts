@@ -67,9 +67,8 @@ function hintOf(error: unknown): string {
   if (!(error instanceof HubError)) return 'this should not happen; --debug shows where it came from';
   const { code, limit, retryAfterMs } = error;
   const hints = [
-    code === 'unauthenticated' || code === 'permission'
-      ? 'give a token with --token or AGENTHUB_CLIENT_TOKEN'
-      : '',
+    code === 'unauthenticated' ? 'give a token with --token or AGENTHUB_CLIENT_TOKEN' : '',
+    code === 'permission' ? 'give another token with --token, or ask for a rule' : '',
     limit === undefined ? '' : `the limit is ${limit} of the broker's configuration`,
     retryAfterMs === undefined ? '' : `try again in ${Math.ceil(retryAfterMs)} ms`,
   ];

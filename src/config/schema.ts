@@ -93,6 +93,15 @@ export function configSchema(memoryBytes: number) {
           'Address to listen on; beyond loopback only with tokens, or `insecure`.',
         ),
         port: key(port, '8080', 'Port to listen on.'),
+        privateHost: key(
+          text,
+          '127.0.0.1',
+          'Address of `privatePort`; beyond loopback only with tokens, or `insecure`.',
+        ),
+        privatePort: optional(
+          port,
+          'Port of everything but health, which is then all that `port` answers; unset: `port` answers everything.',
+        ),
         maxConnections: key(count(1, 100_000), '1000', 'Connections open at a time.'),
         maxBodyBytes: key(size(0, MIB), '64KiB', 'Largest request body.'),
         requestTimeoutMs: key(duration(100, HOUR), '10s', 'Time a request may take to arrive completely.'),

@@ -53,6 +53,10 @@ export interface HttpParts {
 
 /** Where and how to listen. */
 export interface HttpOptions {
+  /** `http.port` or `http.privatePort`: how the configuration calls the port. */
+  readonly key?: 'http.port' | 'http.privatePort';
+  /** Answers questions after health only: the rest is for another port. */
+  readonly publicOnly?: boolean;
   readonly host: string;
   readonly port: number;
   readonly maxConnections: number;
@@ -115,7 +119,10 @@ export class HttpEdge {
   constructor(parts: HttpParts, options: HttpOptions) {
     this.#parts = parts;
     this.#options = options;
-    this.#resources = resources(parts);
+    const all = resources(parts);
+    this.#resources = options.publicOnly
+      ? new Map([...all].filter(([, { scope }]) => scope === 'public'))
+      : all;
     this.#server = newServer(options, (request, response) => void this.#serve(request, response));
   }
 
@@ -125,12 +132,12 @@ export class HttpEdge {
    * @throws HubError `conflict` if the address can't be had.
    */
   listen(): Promise<number> {
-    const { host, port } = this.#options;
+    const { host, port, key = 'http.port' } = this.#options;
     return new Promise((resolve, reject) => {
       // It stays: an error of a server that nobody hears would end the process.
       this.#server.on('error', (error) => {
-        const message = `can't listen on ${host}:${port} (${error.message}); choose another http.port or http.host`;
-        reject(new HubError('conflict', message, { field: 'http.port', cause: error }));
+        const message = `can't listen on ${host}:${port} (${error.message}); choose another ${key}, or another host`;
+        reject(new HubError('conflict', message, { field: key, cause: error }));
       });
       this.#server.listen(port, host, () => {
         const address = this.#server.address();
