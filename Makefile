@@ -29,7 +29,7 @@ cluster: install nats-server ## Start three NATS servers and three brokers on th
 	@$(OWN) exec node examples/cluster.ts
 
 ##@ Prove it
-.PHONY: test check sim chaos operator-test obs-test bench
+.PHONY: test check sim chaos operator-test obs-test bench bench-compare
 
 # Building the API server takes minutes, so it is built for those tests alone that need it.
 test: install lint-tools nats-server $(if $(and $(TESTS),$(if $(or $(findstring operator,$(TESTS)),$(findstring chart,$(TESTS))),,x)),,kube-apiserver) ## Run the checks and all tests, or some: make test TESTS=test/unit
@@ -50,6 +50,10 @@ operator-test: install kube-apiserver ## The operator on a real API server, with
 
 obs-test: install nats-server prometheus ## Alerts and dashboards with a real Prometheus on a real cluster, with faults
 	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ --runInBand -- test/obs
+
+bench-compare: install nats-server ## Measure beside JetStream, RabbitMQ and BullMQ, which it fetches: make bench-compare ARGS=--quick
+	@tools/compare/install.sh
+	@$(OWN) exec node test/bench/main.ts --only compare $(ARGS)
 
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
 	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)
@@ -97,7 +101,7 @@ format: install lint-tools ## Format and mend what can be mended by a tool
 	@$(OWN) $(LINT)/eslint -c tools/lint/eslint.config.js --no-error-on-unmatched-pattern --fix $(CODE)
 
 clean: ## Remove all that was installed, built or measured here; data of brokers stays
-	@rm -rf node_modules tools/lint/node_modules .tools dist coverage
+	@rm -rf node_modules tools/lint/node_modules tools/compare/node_modules .tools dist coverage
 
 # The parts of `make check`.
 .PHONY: types lint formatted imports unused protos generated
@@ -198,4 +202,4 @@ help:
 	@echo 'AgentHub: a message broker for AI agents. It needs git, make, Node 20 or newer, and npm; its tests also Go.'
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@/ { printf "\n%s\n", substr($$0, 5) } \
-	  /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	  /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile

@@ -40,6 +40,12 @@ export function milliseconds(ms: number): string {
   return ms >= 100 ? count(ms) : ms.toFixed(ms >= 10 ? 1 : 2);
 }
 
+/** Three significant digits, thousands apart: `248,000`, `3.14`. */
+export function significant(value: number): string {
+  if (!Number.isFinite(value)) return '–';
+  return new Intl.NumberFormat('en', { maximumSignificantDigits: 3 }).format(value);
+}
+
 /** A number a second. */
 export function rate(perSecond: number): string {
   return perSecond >= 100 ? count(perSecond) : short(perSecond, 1);

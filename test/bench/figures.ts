@@ -1,3 +1,7 @@
+import { significant as short } from '../../src/cli/format.ts';
+
+export { short };
+
 /** The middle of the values: half of them are not above it. */
 export function median(values: readonly number[]): number {
   return quantile(values, 0.5);
@@ -8,12 +12,6 @@ export function quantile(values: readonly number[], q: number): number {
   const sorted = values.toSorted((a, b) => a - b);
   const rank = Math.ceil(q * sorted.length) - 1;
   return sorted[Math.min(Math.max(rank, 0), sorted.length - 1)] ?? NaN;
-}
-
-/** Three significant digits, thousands apart: `248,000`, `3.14`. */
-export function short(value: number): string {
-  if (!Number.isFinite(value)) return '–';
-  return new Intl.NumberFormat('en', { maximumSignificantDigits: 3 }).format(value);
 }
 
 /** Lowest and highest value. */

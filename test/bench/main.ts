@@ -3,7 +3,9 @@ import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
+import { draw } from '../../src/cli/bench/svg.ts';
 import { cluster } from './measure/cluster.ts';
+import { compare } from './measure/compare.ts';
 import { crowd } from './measure/crowd.ts';
 import { eventbus } from './measure/eventbus.ts';
 import { growth } from './measure/growth.ts';
@@ -15,7 +17,6 @@ import { rate } from './measure/rate.ts';
 import type { Circumstances, Report, Target } from './report.ts';
 import { page, targets } from './report.ts';
 import { Rig } from './rig.ts';
-import { draw } from './svg.ts';
 
 /** The measurements by name, in the order in which they run. */
 const MEASUREMENTS: Readonly<
@@ -30,7 +31,11 @@ const MEASUREMENTS: Readonly<
   growth: { title: 'Cost by number of agents and tasks', run: growth },
   cluster: { title: 'Brokers on NATS', run: cluster },
   moves: { title: 'Shards that change their owner', run: moves },
+  compare: { title: 'Beside what one would use instead', run: compare },
 };
+
+/** Needs what tools/compare/install.sh installs, so it is run by a command of its own: make bench-compare. */
+const APART = 'compare';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const USAGE = `make bench [ONLY=${Object.keys(MEASUREMENTS).join(',')}] [ARGS="--quick"]`;
@@ -43,6 +48,8 @@ const { values } = parseArgs({
     out: { type: 'string' },
     /** Where brokers keep their logs. */
     folder: { type: 'string', default: join(ROOT, 'node_modules', '.cache', 'bench') },
+    /** Of many contenders, only those whose name has this in it; no pages are written then. */
+    match: { type: 'string', default: '' },
     /** Where CPU profiles of the brokers go. */
     profile: { type: 'string' },
   },
@@ -51,21 +58,23 @@ const { values } = parseArgs({
 await main();
 
 async function main(): Promise<void> {
-  const names = values.only === '' ? Object.keys(MEASUREMENTS) : values.only.split(',');
+  const names =
+    values.only === '' ? Object.keys(MEASUREMENTS).filter((name) => name !== APART) : values.only.split(',');
   const unknown = names.find((name) => !(name in MEASUREMENTS));
   if (unknown !== undefined) {
     console.error(`There is no measurement ${unknown}: ${USAGE}`);
     process.exitCode = 2;
     return;
   }
-  const out = values.out ?? (values.quick ? undefined : join(ROOT, 'docs', 'benchmarks'));
+  const out =
+    values.out ?? (values.quick || values.match !== '' ? undefined : join(ROOT, 'docs', 'benchmarks'));
   mkdirSync(values.folder, { recursive: true });
   const folder = mkdtempSync(join(values.folder, 'run-'));
   try {
     for (const [index, name] of names.entries()) {
       const { title, run } = MEASUREMENTS[name]!;
       const tell = progress(`${index + 1}/${names.length} ${name}`);
-      const report = await run(new Rig({ quick: values.quick, folder, profile: values.profile, tell }));
+      const report = await run(new Rig({ ...values, profile: values.profile, folder, tell }));
       tell(undefined);
       const circumstances = await here(name);
       console.log(page(title, report, circumstances, []));
@@ -94,7 +103,7 @@ async function here(name: string): Promise<Circumstances> {
     (JSON.parse(readFileSync(file, 'utf8')) as { version: string }).version;
   return {
     date: new Date().toISOString().slice(0, 10),
-    command: `make bench ONLY=${name}${values.quick ? ' ARGS=--quick' : ''}`,
+    command: `make ${name === APART ? 'bench-compare' : `bench ONLY=${name}`}${values.quick ? ' ARGS=--quick' : ''}`,
     machine: `${processors.length} × ${processors[0]?.model ?? 'unknown'}, ${Math.round(totalmem() / 2 ** 30)} GiB, ${type()} ${release()}`,
     versions: `agenthub ${version(join(ROOT, 'package.json'))}, Node ${process.version}, grpc-js ${version(join(ROOT, 'node_modules/@grpc/grpc-js/package.json'))}`,
   };

@@ -1,3 +1,5 @@
+import type { Bars, Chart } from '../../src/cli/bench/svg.ts';
+
 /** A figure that shall be reached. */
 export interface Target {
   readonly measure: string;
@@ -13,28 +15,13 @@ export interface Table {
   readonly rows: readonly (readonly string[])[];
 }
 
-/** A line of a chart. */
-export interface Series {
-  readonly name: string;
-  readonly points: readonly (readonly [x: number, y: number])[];
-}
-
-/** A chart of lines over a common axis. */
-export interface Chart {
-  readonly title: string;
-  readonly x: string;
-  readonly y: string;
-  readonly logX?: boolean;
-  readonly series: readonly Series[];
-}
-
 /** What a measurement has found. */
 export interface Report {
   /** What was measured, exactly, in Markdown. */
   readonly text: string;
   readonly tables: readonly Table[];
   readonly targets: readonly Target[];
-  readonly charts: readonly Chart[];
+  readonly charts: readonly (Chart | Bars)[];
   /** All figures as they came. */
   readonly raw: unknown;
 }

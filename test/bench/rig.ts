@@ -13,6 +13,8 @@ export interface RigOptions {
   readonly folder: string;
   /** A folder for CPU profiles of the brokers. */
   readonly profile: string | undefined;
+  /** Of many contenders, only those whose name has this in it. */
+  readonly match: string;
   /** Says what goes on. */
   readonly tell: (text: string) => void;
 }
@@ -27,12 +29,14 @@ export interface RunningBroker {
 export class Rig {
   readonly quick: boolean;
   readonly folder: string;
+  readonly match: string;
   readonly tell: (text: string) => void;
   private readonly profile: string | undefined;
 
   constructor(options: RigOptions) {
     this.quick = options.quick;
     this.folder = options.folder;
+    this.match = options.match;
     this.tell = options.tell;
     this.profile = options.profile;
   }
