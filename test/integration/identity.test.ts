@@ -15,6 +15,7 @@ import { Agent } from '../support/agent.ts';
 import { Authority } from '../support/authority.ts';
 import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
+import { until } from '../support/inbox.ts';
 
 const running = brokers();
 
@@ -95,10 +96,6 @@ async function enter(broker: TestBroker, token: string): Promise<{ code: number;
     () => ({ code: OK, details: '' }),
     (error: unknown) => error as { code: number; details: string },
   );
-}
-
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 describe('a token of an issuer', () => {

@@ -10,6 +10,7 @@ import { EventBus, TaskStatus } from '../../src/wire/gen/eventbus/eventbus_pb.ts
 import { Agent } from '../support/agent.ts';
 import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
+import { until } from '../support/inbox.ts';
 
 const running = brokers();
 
@@ -73,11 +74,6 @@ async function ending(call: Promise<unknown>): Promise<{ code: number; details: 
   } catch (error) {
     return error as { code: number; details: string };
   }
-}
-
-/** Until what it looks at is so. */
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
 }
 
 describe('a session', () => {
