@@ -226,10 +226,18 @@ async function start(
     probe.close();
     throw error;
   });
-  const grpc = new GrpcEdge(services, clock, {
-    ...config.grpc,
-    tls,
-  });
+  const grpc = new GrpcEdge(
+    services,
+    {
+      clock,
+      logger,
+      counts: {
+        limit: (key) => metrics.limits.of(key).add(),
+        broken: (reason) => metrics.connectionsBroken.of(reason).add(),
+      },
+    },
+    { ...config.grpc, tls },
+  );
 
   const exposition = new Exposition(metrics, probe);
   exposition.watch(

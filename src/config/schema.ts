@@ -80,6 +80,42 @@ export function configSchema(memoryBytes: number) {
           'Time that running calls have left after that; 0: as long as they need.',
         ),
         maxConcurrentStreams: key(count(1, 1_000_000), '1000', 'Calls in progress on one connection.'),
+        maxConnections: key(
+          count(1, 1_000_000),
+          '10000',
+          'Connections open at a time. When nine of ten are taken, the oldest without calls end.',
+        ),
+        idleTimeoutMs: key(
+          duration(SECOND, YEAR),
+          '10m',
+          'Time after which a connection without calls ends.',
+        ),
+        requestTimeoutMs: key(
+          duration(50, DAY),
+          '30s',
+          'Time a request may take to arrive completely, or the first message of a stream, and an answer to be taken.',
+        ),
+        maxConnectionBytes: key(
+          size(MIB, UNBOUNDED),
+          '64MiB',
+          'Memory of one connection: requests that are not complete, answers that were not taken. Beyond it ends.',
+        ),
+        maxBufferBytes: key(
+          sizeOrShare(16 * MIB, memoryBytes),
+          '20%',
+          'The same of all connections together, with what each connection and call costs by itself, and what compressed ' +
+            'requests may become. Beyond it the largest connection ends.',
+        ),
+        maxResetsPerSecond: key(
+          count(1, 1_000_000),
+          '200',
+          'Calls of one connection that end by a reset, such as cancelled ones; those of ten seconds may come at once.',
+        ),
+        maxPingsPerSecond: key(
+          count(1, 1_000_000),
+          '1000',
+          'Pings and settings from one connection; those of ten seconds may come at once.',
+        ),
         handshakeTimeoutMs: key(
           duration(50, HOUR),
           '10s',
@@ -394,6 +430,14 @@ export function configSchema(memoryBytes: number) {
           'Name that the certificate of the broker must have, if it is not the one that is dialled.',
         ),
       }).superRefine((client, check) => together(check, client, 'certFile', 'keyFile')),
+    })
+    .superRefine(({ grpc }, check) => {
+      if (grpc.maxConnectionBytes >= 2 * grpc.maxMessageBytes) return;
+      check.addIssue({
+        code: 'custom',
+        path: ['grpc', 'maxConnectionBytes'],
+        message: `must be at least 2 × grpc.maxMessageBytes, which is ${formatSize(grpc.maxMessageBytes)}`,
+      });
     })
     .superRefine((config, check) => {
       if (config.grpc.maxMessageBytes >= config.limits.taskBytes + ENVELOPE) return;

@@ -1,4 +1,4 @@
-import type { Http2Server, ServerHttp2Session } from 'node:http2';
+import type { Http2SecureServer, Http2Server, ServerHttp2Session, ServerOptions } from 'node:http2';
 import type { Server } from '@grpc/grpc-js';
 
 /**
@@ -12,7 +12,7 @@ const WINDOW_BYTES = 256 * 1024;
 /** What grpc-js (1.14) keeps to itself, and has an option for on the side of the client only. */
 interface Insides {
   readonly commonServerOptions?: { settings?: { initialWindowSize?: number } };
-  readonly http2Servers?: ReadonlyMap<Http2Server, unknown>;
+  readonly http2Servers?: ReadonlyMap<Http2Server | Http2SecureServer, unknown>;
 }
 
 /** Has the server that is not bound yet announce larger windows for its streams. */
@@ -22,10 +22,20 @@ export function widenStreams(server: Server): void {
   commonServerOptions.settings = { ...commonServerOptions.settings, initialWindowSize: WINDOW_BYTES };
 }
 
+/** The HTTP/2 servers of a server that is bound. */
+export function http2ServersOf(server: Server): readonly (Http2Server | Http2SecureServer)[] {
+  return [...((server as unknown as Insides).http2Servers?.keys() ?? [])];
+}
+
+/** Has the server that is not bound yet take what it is given for every HTTP/2 server it makes. */
+export function tune(server: Server, options: ServerOptions): void {
+  const { commonServerOptions } = server as unknown as Insides;
+  if (commonServerOptions !== undefined) Object.assign(commonServerOptions, options);
+}
+
 /** Widens the window that all streams of a connection share, for connections to come; the server is bound. */
 export function widenConnections(server: Server): void {
-  const { http2Servers } = server as unknown as Insides;
-  for (const http2Server of http2Servers?.keys() ?? []) {
+  for (const http2Server of http2ServersOf(server)) {
     http2Server.on('session', (session: ServerHttp2Session) => session.setLocalWindowSize(WINDOW_BYTES));
   }
 }

@@ -2,23 +2,25 @@ import type { ServiceDefinition, UntypedServiceImplementation } from '@grpc/grpc
 import { Server, ServerCredentials } from '@grpc/grpc-js';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
-import { widenConnections, widenStreams } from './http2-windows.ts';
+import type { Logger } from '../std/logger.ts';
+import type { GuardCounts, GuardLimits } from './http2-guard.ts';
+import { Http2Guard } from './http2-guard.ts';
+import { http2ServersOf, tune, widenConnections, widenStreams } from './http2-windows.ts';
 import type { TlsSource } from './tls.ts';
 import { ChangingCredentials } from './tls.ts';
 
 /** How the gRPC port behaves. Times in milliseconds, sizes in bytes. */
-export interface GrpcOptions {
+export interface GrpcOptions extends GuardLimits {
   readonly host: string;
   readonly port: number;
-  readonly maxMessageBytes: number;
   readonly keepaliveMs: number;
   readonly keepaliveTimeoutMs: number;
   readonly maxConnectionAgeMs: number;
   /** 0: running calls may take as long as they need. */
   readonly maxConnectionAgeGraceMs: number;
   readonly maxConcurrentStreams: number;
-  /** Time that a client has to agree on how to encrypt. */
-  readonly handshakeTimeoutMs: number;
+  /** Time after which a connection without calls ends. */
+  readonly idleTimeoutMs: number;
   readonly tls?: TlsSource | undefined;
 }
 
@@ -28,15 +30,30 @@ export interface Service {
   readonly implementation: UntypedServiceImplementation;
 }
 
+/** What the gRPC port is made of, beside services. */
+export interface GrpcParts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  readonly counts: GuardCounts;
+}
+
+/** Frames that are wrong that a connection may have before it ends; empty ones, too. */
+const MAX_INVALID_FRAMES = 100;
+
 /** The gRPC port: services come in by constructor, connections are bounded and kept honest. */
 export class GrpcEdge {
   private readonly server: Server;
   private readonly options: GrpcOptions;
   private readonly clock: Clock;
+  private readonly guard: Http2Guard;
 
-  constructor(services: readonly Service[], clock: Clock, options: GrpcOptions) {
+  constructor(services: readonly Service[], parts: GrpcParts, options: GrpcOptions) {
+    const { clock, logger, counts } = parts;
     this.clock = clock;
     this.options = options;
+    const definitions = services.flatMap(({ definition }) => Object.values(definition));
+    const methods = new Map(definitions.map((method) => [method.path, method]));
+    this.guard = new Http2Guard({ limits: options, clock, logger, counts, methods });
     this.server = new Server({
       'grpc.max_receive_message_length': options.maxMessageBytes,
       'grpc.max_send_message_length': -1,
@@ -47,11 +64,18 @@ export class GrpcEdge {
       ...(options.maxConnectionAgeGraceMs > 0
         ? { 'grpc.max_connection_age_grace_ms': options.maxConnectionAgeGraceMs }
         : {}),
+      'grpc.max_connection_idle_ms': options.idleTimeoutMs,
       'grpc.max_concurrent_streams': options.maxConcurrentStreams,
       // Nobody can ask for its records, and it keeps some of every call.
       'grpc.enable_channelz': 0,
     });
     widenStreams(this.server);
+    tune(this.server, {
+      // The guard is to be first, since it counts and says what it does.
+      streamResetRate: 2 * options.maxResetsPerSecond,
+      streamResetBurst: 40 * options.maxResetsPerSecond,
+      maxSessionInvalidFrames: MAX_INVALID_FRAMES,
+    });
     for (const { definition, implementation } of services) this.server.addService(definition, implementation);
   }
 
@@ -66,6 +90,7 @@ export class GrpcEdge {
       this.server.bindAsync(address, credentials, (error, bound) => {
         if (!error) {
           widenConnections(this.server);
+          for (const each of http2ServersOf(this.server)) this.guard.attach(each);
           return resolve(bound);
         }
         reject(
@@ -80,6 +105,7 @@ export class GrpcEdge {
 
   /** Takes no new calls; ends when the running ones have, or after `deadlineMs`. */
   close(deadlineMs: number): Promise<void> {
+    this.guard.stop();
     return new Promise((resolve) => {
       const force = this.clock.after(deadlineMs, () => {
         this.server.forceShutdown();

@@ -93,6 +93,7 @@ const BY_LABEL = [
   'appendFailures',
   'ownership',
   'sessionEvents',
+  'connectionsBroken',
   'tlsReloads',
 ] as const;
 const RATES = ['tasksPerSecond', 'resultsPerSecond', 'progressPerSecond', 'messagesPerSecond'] as const;

@@ -55,6 +55,8 @@ export class Metrics {
   readonly refused = new Labelled(REASONS, () => new Counter());
   /** By configuration key. */
   readonly limits = new Labelled(REASONS, () => new Counter());
+  /** Connections that their clients have broken, by reason: protocol, tls. */
+  readonly connectionsBroken = new Labelled(REASONS, () => new Counter());
   /** Changes of certificates, by result: reloaded, refused. */
   readonly tlsReloads = new Labelled(REASONS, () => new Counter());
   /** By reason. */

@@ -297,6 +297,13 @@ export const METRICS = {
     unit: 'connections',
     help: 'Open gRPC connections.',
   },
+  connectionsBroken: {
+    name: 'agenthub_connections_broken_total',
+    type: 'counter',
+    labels: ['reason'],
+    unit: 'connections',
+    help: 'gRPC connections that ended because of what their clients did: protocol (not HTTP/2, or a flood that it forbids) or tls (no agreement on encryption, or no certificate). Those that met a limit are in agenthub_limits_hit_total.',
+  },
   tlsReloads: {
     name: 'agenthub_tls_reloads_total',
     type: 'counter',

@@ -1,21 +1,35 @@
 import { connect } from 'node:http2';
 import { afterEach, expect, test } from '@jest/globals';
 import { GrpcEdge } from '../../../src/edge/server.ts';
+import { silent } from '../../../src/std/logger.ts';
 import { systemClock } from '../../../src/std/system.ts';
 
 const PROTOCOL_WINDOW = 65_535;
 
-const edge = new GrpcEdge([], systemClock, {
-  host: '127.0.0.1',
-  port: 0,
-  maxMessageBytes: 1024,
-  keepaliveMs: 60_000,
-  keepaliveTimeoutMs: 60_000,
-  maxConnectionAgeMs: 60_000,
-  maxConnectionAgeGraceMs: 0,
-  maxConcurrentStreams: 7,
-  handshakeTimeoutMs: 60_000,
-});
+const counts = { limit() {}, broken() {} };
+
+const edge = new GrpcEdge(
+  [],
+  { clock: systemClock, logger: silent, counts },
+  {
+    host: '127.0.0.1',
+    port: 0,
+    maxMessageBytes: 1024,
+    keepaliveMs: 60_000,
+    keepaliveTimeoutMs: 60_000,
+    maxConnectionAgeMs: 60_000,
+    maxConnectionAgeGraceMs: 0,
+    maxConcurrentStreams: 7,
+    handshakeTimeoutMs: 60_000,
+    idleTimeoutMs: 60_000,
+    requestTimeoutMs: 60_000,
+    maxConnections: 10,
+    maxConnectionBytes: 2 ** 20,
+    maxBufferBytes: 2 ** 20,
+    maxResetsPerSecond: 100,
+    maxPingsPerSecond: 100,
+  },
+);
 
 afterEach(() => edge.close(0));
 
