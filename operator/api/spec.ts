@@ -511,8 +511,8 @@ const service = section(
 const tls = z
   .object({
     secretName: objectName(
-      'Secret with the keys tls.crt and tls.key (kubernetes.io/tls). The certificate should name the Service, ' +
-        '`*.<cluster>-brokers.<namespace>.svc` and localhost.',
+      'Secret with the keys tls.crt and tls.key (kubernetes.io/tls). The certificate should name the Service and ' +
+        '`*.<cluster>-brokers.<namespace>.svc`.',
     ),
     clientCa: secretKey(
       'ca.crt',

@@ -76,6 +76,7 @@ export class Observer {
       const node = pod.spec?.nodeName;
       const found = viewPod(
         pod,
+        clock.now(),
         container,
         told.get(pod.metadata.uid ?? ''),
         node === undefined ? undefined : lost.get(node),

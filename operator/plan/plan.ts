@@ -236,7 +236,10 @@ function again({ cluster, pools, nats, obstacles, placement, leaving }: Situatio
     pools.some(isBusy) ||
     placement.pending !== undefined ||
     leaving.length > 0 ||
-    (nats !== undefined && (nats.rollout.state === 'next' || nats.rollout.state === 'waiting'));
+    (nats !== undefined &&
+      (nats.rollout.state === 'next' ||
+        nats.rollout.state === 'waiting' ||
+        nats.pods.filter(({ ready }) => ready).length < nats.servers));
   if (busy) return BUSY_MS;
   const { mode, intervalSeconds } = cluster.spec.autoscaling;
   return Math.min(

@@ -92,9 +92,13 @@ export interface PodView {
 /** Waiting for these is not trouble. */
 const PATIENCE = new Set(['ContainerCreating', 'PodInitializing', '']);
 
-/** The view of a pod; `undefined` if its name has no ordinal, so that it is of no StatefulSet. */
+/** So long a pod may be without a node before that is trouble: volumes are made, nodes are added. In milliseconds. */
+const PLACING_MS = 30_000;
+
+/** The view of a pod at a time; `undefined` if its name has no ordinal, so that it is of no StatefulSet. */
 export function viewPod(
   pod: PodObject,
+  now: number,
   container: string,
   answers: BrokerAnswers = {},
   nodeLostSince?: number,
@@ -117,7 +121,7 @@ export function viewPod(
     since: parseTime(condition?.lastTransitionTime) ?? createdAt,
     running: own?.state?.running !== undefined,
     deleting: metadata.deletionTimestamp !== undefined,
-    trouble: troubleOf(pod, own),
+    trouble: troubleOf(pod, own, now - createdAt),
     configMaps: (spec?.volumes ?? []).flatMap(({ configMap }) =>
       configMap?.name === undefined ? [] : [configMap.name],
     ),
@@ -126,7 +130,11 @@ export function viewPod(
   };
 }
 
-function troubleOf({ metadata, status }: PodObject, own: ContainerStatus | undefined): Trouble | undefined {
+function troubleOf(
+  { metadata, status }: PodObject,
+  own: ContainerStatus | undefined,
+  ageMs: number,
+): Trouble | undefined {
   // Of one that is to end, having ended is none.
   if (metadata.deletionTimestamp !== undefined) return undefined;
   const waiting = own?.state?.waiting;
@@ -140,7 +148,7 @@ function troubleOf({ metadata, status }: PodObject, own: ContainerStatus | undef
     return { reason, message: lastWords(own.state.terminated) };
   }
   const scheduled = status?.conditions?.find(({ type }) => type === 'PodScheduled');
-  if (scheduled?.status === 'False') {
+  if (scheduled?.status === 'False' && ageMs > PLACING_MS) {
     return { reason: scheduled.reason ?? 'Unschedulable', message: scheduled.message ?? '' };
   }
   return undefined;

@@ -55,10 +55,14 @@ export function planRollout(input: RolloutInput): Rollout {
   const fresh = pods.filter((pod) => pod.revision === revision);
   const updated = fresh.length;
   if (outdated.length === 0) return { state: 'done', updated };
-  const left = `${counted(outdated.length, 'pod')} of ${pods.length} still to be replaced`;
-  if (input.paused) return { state: 'paused', updated, reason: `the update is paused, ${left}` };
+  const remaining = `${counted(outdated.length, 'pod')} of ${pods.length} still to be replaced`;
+  if (input.paused) return { state: 'paused', updated, reason: `the update is paused, ${remaining}` };
   if (input.manual) {
-    return { state: 'manual', updated, reason: `${left}: delete them, or set update.strategy to OneByOne` };
+    return {
+      state: 'manual',
+      updated,
+      reason: `${remaining}: delete them, or set update.strategy to OneByOne`,
+    };
   }
 
   const broken = fresh.find((pod) => !pod.ready && isBroken(pod, input));
@@ -87,27 +91,38 @@ export function planRollout(input: RolloutInput): Rollout {
       reason: `the update stops at ${broken.name}, ${trouble.reason}${message}; the other brokers go on as they are`,
     };
   }
-  const unready = pods.find((pod) => !pod.ready);
+  // Of one that was told to go nothing may be known any more, if the operator ended before it could delete it.
+  const left = outdated.find((pod) => !pod.ready && !pod.deleting && pod.answers.capacity?.draining === true);
+  const unready = pods.find((pod) => !pod.ready && pod !== left);
+  if (unready === undefined && left !== undefined) {
+    return {
+      state: 'next',
+      updated,
+      pod: left,
+      useless: false,
+      reason: `${left.name} is being emptied, ${remaining}`,
+    };
+  }
   if (unready !== undefined) {
     const state = unready.deleting ? 'is stopping' : 'is not ready yet';
-    return { state: 'waiting', updated, reason: `${unready.name} ${state}, ${left}` };
+    return { state: 'waiting', updated, reason: `${unready.name} ${state}, ${remaining}` };
   }
   if (pods.length < replicas) {
     return {
       state: 'waiting',
       updated,
-      reason: `${counted(replicas - pods.length, 'pod')} not made yet, ${left}`,
+      reason: `${counted(replicas - pods.length, 'pod')} not made yet, ${remaining}`,
     };
   }
   if (input.unsettled !== undefined)
-    return { state: 'waiting', updated, reason: `${input.unsettled}, ${left}` };
+    return { state: 'waiting', updated, reason: `${input.unsettled}, ${remaining}` };
   const pod = highest(outdated);
   return {
     state: 'next',
     updated,
     pod,
     useless: false,
-    reason: `${pod.name} is the next to be replaced, ${left}`,
+    reason: `${pod.name} is the next to be replaced, ${remaining}`,
   };
 }
 

@@ -2,7 +2,7 @@ import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { BrokerClusterStatus } from '../api/status.ts';
 import type { Verdict } from './conditions.ts';
 import { PAUSE } from './context.ts';
-import type { PodView } from './pods.ts';
+import type { PodView, Trouble } from './pods.ts';
 import type { PoolPlan } from './pool.ts';
 import type { Rollout } from './rollout.ts';
 import { amount, counted, listed } from './words.ts';
@@ -136,7 +136,7 @@ export function degraded({ pools, nats, obstacles }: Situation): Verdict {
   const found = [...obstacles];
   for (const { rollout, pods, step } of pools) {
     if (rollout.state === 'stuck') {
-      const message = `${rollout.reason}; ${remedy(rollout.trouble.reason)}`;
+      const message = `${rollout.reason}; ${remedy(rollout.trouble)}`;
       found.push({ reason: rollout.trouble.reason, message });
     } else found.push(...troubles(pods));
     if (step?.step === 'wait' && step.held) found.push({ reason: 'DrainTimedOut', message: step.reason });
@@ -156,12 +156,15 @@ function* troubles(pods: readonly PodView[]): Generator<Obstacle> {
     const said = trouble.message === '' ? '' : `: ${trouble.message}`;
     yield {
       reason: trouble.reason,
-      message: `${name} does not work, ${trouble.reason}${said}; ${remedy(trouble.reason)}`,
+      message: `${name} does not work, ${trouble.reason}${said}; ${remedy(trouble)}`,
     };
   }
 }
 
-function remedy(reason: string): string {
+function remedy({ reason, message }: Trouble): string {
+  if (reason === 'Unschedulable' && /persistentvolumeclaim/i.test(message)) {
+    return 'see kubectl get pvc: name a storage class in nats.managed.volume.storageClassName, or make one the default';
+  }
   switch (reason) {
     case 'ImagePullBackOff':
     case 'ErrImagePull':

@@ -118,7 +118,7 @@ function container({ cluster, images }: Context, pool: PoolSpec): object {
     ...(drainSeconds > 0
       ? {
           lifecycle: {
-            preStop: { exec: { command: ['agenthub', 'cluster', 'drain', '--wait', `${drainSeconds}s`] } },
+            preStop: { exec: { command: preStop(spec.tls !== undefined, drainSeconds) } },
           },
         }
       : {}),
@@ -127,6 +127,12 @@ function container({ cluster, images }: Context, pool: PoolSpec): object {
     terminationMessagePolicy: 'FallbackToLogsOnError',
     volumeMounts: mounts(cluster),
   };
+}
+
+/** By its path, since images need not have the same working folder. */
+function preStop(tls: boolean, seconds: number): readonly string[] {
+  const url = `${tls ? 'https' : 'http'}://127.0.0.1:${PORTS.http}`;
+  return ['node', '/app/dist/cli/pre-stop.js', String(seconds), url];
 }
 
 function environment(cluster: Context['cluster']): readonly object[] {

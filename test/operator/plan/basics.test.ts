@@ -167,7 +167,7 @@ describe('conditions', () => {
 });
 
 describe('a pod', () => {
-  const pod = (status: object, metadata: object = {}) =>
+  const pod = (status: object, metadata: object = {}, now = START + 60_000) =>
     viewPod(
       {
         apiVersion: 'v1',
@@ -175,6 +175,7 @@ describe('a pod', () => {
         metadata: { name: 'hub-default-3', uid: 'u', creationTimestamp: formatTime(START), ...metadata },
         status,
       },
+      now,
       'broker',
     );
 
@@ -197,6 +198,13 @@ describe('a pod', () => {
       ready: false,
       deleting: true,
     });
+  });
+
+  test('may be without a node for a while, as until its volume is made', () => {
+    const message = 'pod has unbound immediate PersistentVolumeClaims';
+    const conditions = [{ type: 'PodScheduled', status: 'False', reason: 'Unschedulable', message }];
+    expect(pod({ conditions }, {}, START + 29_000)?.trouble).toBeUndefined();
+    expect(pod({ conditions }, {}, START + 31_000)?.trouble).toEqual({ reason: 'Unschedulable', message });
   });
 
   test('that is to end has no trouble when it has ended', () => {

@@ -395,7 +395,8 @@ test('a broker that is on its way out is not told that it may stay', () => {
   };
   const status = { pools: [{ name: 'default', replicas: 3, ready: 3, updated: 3, desired: 2, drain }] };
   const spec = { replicas: 2, autoscaling: { mode: 'Off' } };
-  const draining = pod(2, { answers: answers('c', { draining: true }), ready: false });
+  const revision = revisionOf(plan(snapshot(spec)));
+  const draining = pod(2, { revision, answers: answers('c', { draining: true }), ready: false });
   const set = (replicas: number) => ({
     apiVersion: 'apps/v1',
     kind: 'StatefulSet',
@@ -407,7 +408,7 @@ test('a broker that is on its way out is not told that it may stay', () => {
       snapshot(wanted, {
         cluster: cluster(wanted, { status }),
         children: [set(replicas)],
-        pods: { default: [pod(0), pod(1), draining] },
+        pods: { default: [pod(0, { revision }), pod(1, { revision }), draining] },
       }),
     ).keep.map(({ name }) => name);
   expect(planned(2)).toEqual([]);

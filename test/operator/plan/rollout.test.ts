@@ -94,8 +94,15 @@ describe('a roll', () => {
       since: START - 900_000,
       answers: answers('b', { draining: true, shards: [shard(1)] }),
     };
-    expect(roll([old(0), old(1), old(2, draining)]).state).toBe('waiting');
+    expect(roll([old(0), old(1), old(2, draining)])).toMatchObject({ state: 'next', useless: false });
     expect(roll([old(0), old(1), pod(2, draining)]).state).toBe('waiting');
+  });
+
+  test('goes on with one that drains already, though nobody knows any more who told it to', () => {
+    const draining = { ready: false, answers: answers('b', { draining: true }) };
+    expect(roll([old(0, draining), pod(1)])).toMatchObject({ state: 'next', pod: { ordinal: 0 } });
+    expect(roll([old(0, draining), pod(1, unready)]).state).toBe('waiting');
+    expect(roll([old(0, { ...draining, deleting: true }), pod(1)]).state).toBe('waiting');
   });
 
   test('turned back in the middle replaces only what had been replaced', () => {
