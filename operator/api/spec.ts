@@ -537,6 +537,10 @@ const auth = ruled(
         'tokens',
         'Tokens of administrators, one a line, beside the one that the operator makes for itself.',
       ).optional(),
+      policy: secretKey(
+        'policy.yaml',
+        'Who may do what, as docs/access.md tells. Unset: agents are not kept apart. Brokers take a change without a restart.',
+      ).optional(),
     },
     'Who is let in.',
   ),

@@ -148,7 +148,7 @@ function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapsho
       (each) => each.name === container,
     )?.image;
   const referred = [
-    ...secretReferences(cluster).map(({ name }) => name),
+    ...secretReferences(cluster).flatMap(({ name, live: taken = false }) => (taken ? [] : [name])),
     nameOf.internalSecret(cluster),
     nameOf.agentSecret(cluster),
   ];

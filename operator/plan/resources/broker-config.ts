@@ -16,6 +16,7 @@ export const FILES = {
   config: '/etc/agenthub/config',
   tokens: '/etc/agenthub/tokens',
   adminTokens: '/etc/agenthub/admin-tokens',
+  policy: '/etc/agenthub/policy',
   tls: '/etc/agenthub/tls',
   clientCa: '/etc/agenthub/client-ca',
   nats: '/etc/agenthub/nats',
@@ -72,6 +73,7 @@ export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<R
     auth: {
       ...(auth.tokens === undefined ? {} : { tokensFile: `${FILES.tokens}/tokens` }),
       ...(auth.adminTokens === undefined ? {} : { adminTokensFile: `${FILES.adminTokens}/tokens` }),
+      ...(auth.policy === undefined ? {} : { policyFile: `${FILES.policy}/policy.yaml` }),
     },
     data: { log: 'jetstream' },
     nats: natsSection(cluster),

@@ -178,7 +178,7 @@ interface Files {
 
 /** Each kind of secret file: the volume and where it is mounted. */
 function secretFiles({ spec }: Context['cluster']): ReadonlyMap<string, Files> {
-  const { tokens, adminTokens } = spec.auth;
+  const { tokens, adminTokens, policy } = spec.auth;
   const files = new Map<string, Files>();
   const add = (name: string, mountPath: string, volume: object): void =>
     void files.set(name, { volume, mountPath });
@@ -188,6 +188,9 @@ function secretFiles({ spec }: Context['cluster']): ReadonlyMap<string, Files> {
   if (adminTokens !== undefined) {
     const { secretName, key } = adminTokens;
     add('admin-tokens', FILES.adminTokens, secretVolume('admin-tokens', secretName, [[key, 'tokens']]));
+  }
+  if (policy !== undefined) {
+    add('policy', FILES.policy, secretVolume('policy', policy.secretName, [[policy.key, 'policy.yaml']]));
   }
   if (spec.tls !== undefined) {
     add('tls', FILES.tls, secretVolume('tls', spec.tls.secretName));

@@ -33,6 +33,8 @@ export interface SecretReference {
   readonly keys: readonly string[];
   /** `spec.tls.secretName` */
   readonly field: string;
+  /** Brokers take another content without a restart. */
+  readonly live?: boolean;
 }
 
 /** All Secrets that must be there before brokers can start. */
@@ -45,6 +47,11 @@ export function secretReferences({ spec }: BrokerCluster): readonly SecretRefere
   };
   key(auth.tokens, 'spec.auth.tokens');
   key(auth.adminTokens, 'spec.auth.adminTokens');
+  const { policy } = auth;
+  if (policy !== undefined) {
+    const field = 'spec.auth.policy.secretName';
+    references.push({ name: policy.secretName, keys: [policy.key], field, live: true });
+  }
   if (tls !== undefined) {
     references.push({ name: tls.secretName, keys: ['tls.crt', 'tls.key'], field: 'spec.tls.secretName' });
     key(tls.clientCa, 'spec.tls.clientCa');

@@ -150,14 +150,28 @@ describe('a new cluster', () => {
   });
 });
 
+test('another policy is none of the reasons to replace brokers, as another certificate is', () => {
+  const spec = { auth: { policy: { secretName: 'p' } }, tls: { secretName: 'c' } };
+  const revision = (policy: string, certificate: string): unknown => {
+    const secrets = {
+      p: { keys: ['policy.yaml'], fingerprint: policy },
+      c: { keys: ['tls.crt', 'tls.key'], fingerprint: certificate },
+    };
+    return named(plan(snapshot(spec, { secrets })), 'StatefulSet', 'hub-default');
+  };
+  expect(revision('2', '1')).toEqual(revision('1', '1'));
+  expect(revision('1', '2')).not.toEqual(revision('1', '1'));
+  expect(JSON.stringify(revision('1', '1'))).toContain('/etc/agenthub/policy');
+});
+
 describe('the configuration of a broker', () => {
   const key = (secretName: string) => ({ secretName });
   const nats = (external: object) => ({ nats: { external: { servers: ['nats:4222'], ...external } } });
   const present = Object.fromEntries(
-    ['t', 'a', 'tls', 'ca', 'n', 'c'].map((name) => [
+    ['t', 'a', 'p', 'tls', 'ca', 'n', 'c'].map((name) => [
       name,
       {
-        keys: ['tokens', 'tls.crt', 'tls.key', 'ca.crt', 'user.creds', 'username', 'password'],
+        keys: ['tokens', 'policy.yaml', 'tls.crt', 'tls.key', 'ca.crt', 'user.creds', 'username', 'password'],
         fingerprint: '1',
       },
     ]),
@@ -167,7 +181,10 @@ describe('the configuration of a broker', () => {
     ['by itself', {}],
     [
       'with tokens and certificates',
-      { auth: { tokens: key('t'), adminTokens: key('a') }, tls: { secretName: 'tls', clientCa: key('ca') } },
+      {
+        auth: { tokens: key('t'), adminTokens: key('a'), policy: key('p') },
+        tls: { secretName: 'tls', clientCa: key('ca') },
+      },
     ],
     ['open to all', { auth: { anonymous: true } }],
     ['with other NATS servers', nats({ credentials: key('n'), tls: { ca: key('ca'), certificate: 'c' } })],
