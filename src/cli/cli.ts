@@ -8,6 +8,7 @@ import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import type { Target } from './caller.ts';
+import type { Breaker } from './bench/breaker.ts';
 import { Caller } from './caller.ts';
 import { createLogger } from './logger.ts';
 import { Output } from './output.ts';
@@ -60,17 +61,17 @@ export class Cli {
   }
 
   /** Opens a session with the broker that the configuration names: to publish, and to work. */
-  async connect(command: Command, agent = ''): Promise<Hub> {
+  async connect(command: Command, agent = '', { through }: { readonly through?: string } = {}): Promise<Hub> {
     const { address, token, tls } = this.target(command);
     // Loaded here, as half of the commands do without it.
     const { connect } = await import('../client/index.ts');
     return connect({
-      address,
+      address: through ?? address,
       agent,
       client: `agenthub-cli/${this.version}`,
       connectTimeoutMs: CONNECT_MS,
       ...(token === undefined ? {} : { token }),
-      ...(tls === undefined ? {} : { tls }),
+      ...(tls === undefined ? {} : { tls: through === undefined ? tls : named(tls, address) }),
       ...(globalFlags(command).debug ? { logger: this.debugLogger() } : {}),
     });
   }
@@ -78,6 +79,13 @@ export class Cli {
   /** Calls the same broker without a session: to look, and to administer. */
   caller(command: Command): Caller {
     return new Caller(this.target(command), this.clock);
+  }
+
+  /** Stands between sessions and that broker, to break their connections. */
+  async breaker(command: Command): Promise<Breaker> {
+    const { host, port } = this.load(command).config.client;
+    const { Breaker: Loaded } = await import('./bench/breaker.ts');
+    return Loaded.start(host, port);
   }
 
   private target(command: Command): Target {
@@ -111,6 +119,11 @@ function addressFlags(address: string | undefined): { clientHost?: string; clien
   const host = match['v6'] ?? match['host'];
   const { port } = match;
   return { ...(host ? { clientHost: host } : {}), ...(port ? { clientPort: port } : {}) };
+}
+
+/** Certificates are of the broker, wherever the connection goes. */
+function named(tls: TlsOptions, address: string): TlsOptions {
+  return { ...tls, serverName: tls.serverName ?? address.replace(/:\d+$/, '') };
 }
 
 function tlsOf({ tls, caFile, certFile, keyFile, serverName }: Config['client']): TlsOptions | undefined {

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -522,7 +522,7 @@ describe('bench', () => {
     );
     const { accepted } = report.ledger;
     expect(report).toMatchObject({
-      plan: { rate: 500, publishers: 3, agents: 4, mailboxes: 2, payloadBytes: 256 },
+      plan: { rate: 500, publishers: 3, agents: 4, mailboxes: 2, payloadBytes: [256] },
       broker: { log: 'file', durability: 'synced' },
       ledger: { ended: accepted, lost: 0, refused: 0, undecided: 0, doubled: 0, disordered: 0 },
     });
@@ -543,6 +543,25 @@ describe('bench', () => {
     expect(stdout).toContain('publish → delivered');
     expect(stdout).not.toContain('publish → result');
     expect(stdout).toContain('Nothing lost, doubled or out of order.');
+  });
+
+  test('with connections that break, bursts, sizes and priorities: nothing is lost, and there is a picture', async () => {
+    const plot = join(dir, 'bench.svg');
+    const load = ['--rate', '400', '--fan-out', '4', '--payload', '64,1KiB,16KiB', '--mixed-priorities'];
+    const faults = ['--kill-connection-every', '300ms', '--plot', plot];
+    const span = ['--duration', '1500ms', '--warmup', '100ms', '--sessions', '2'];
+    const report = await json<Report & { timeline: object[]; connectionsBroken: number }>(
+      'bench',
+      ...span,
+      ...load,
+      ...faults,
+    );
+    const { accepted } = report.ledger;
+    expect(accepted).toBeGreaterThan(0);
+    expect(report.ledger).toMatchObject({ ended: accepted, lost: 0, doubled: 0, disordered: 0 });
+    expect(report.connectionsBroken).toBeGreaterThan(0);
+    expect(report.timeline.length).toBeGreaterThan(0);
+    expect(readFileSync(plot, 'utf8')).toContain('<polyline');
   });
 
   test('an interrupt ends it early, with a report', async () => {

@@ -29,6 +29,7 @@ export class Ledger {
   /** The newest task that an agent has got from a publisher. */
   private readonly newest: Int32Array;
   private readonly agents: number;
+  private readonly priorities: number;
   /** The mark of a task that has come to its end. */
   private readonly end: number;
   private readonly counts = {
@@ -45,10 +46,14 @@ export class Ledger {
   /** Tasks that have come to their end. */
   ended = 0;
 
-  /** @param results whether completions are heard of; else a delivery is the end. */
-  constructor(publishers: number, agents: number, results: boolean) {
+  /**
+   * @param results whether completions are heard of; else a delivery is the end.
+   * @param priorities tasks have so many, one after the other; order is kept within each.
+   */
+  constructor(publishers: number, agents: number, results: boolean, priorities = 1) {
     this.pages = Array.from({ length: publishers }, () => new Uint8Array(1024));
-    this.newest = new Int32Array(publishers * agents).fill(-1);
+    this.newest = new Int32Array(publishers * agents * priorities).fill(-1);
+    this.priorities = priorities;
     this.agents = agents;
     this.end = results ? COMPLETED : DELIVERED;
   }
@@ -91,7 +96,7 @@ export class Ledger {
       this.counts.redelivered++;
       return;
     }
-    const lane = publisher * this.agents + agent;
+    const lane = (publisher * this.agents + agent) * this.priorities + (task % this.priorities);
     if (task < this.newest[lane]!) this.counts.disordered++;
     else this.newest[lane] = task;
   }

@@ -1,4 +1,5 @@
 import type { BatchWorker, Delivery, Hub } from '../../client/index.ts';
+import { PRIORITIES } from '../../client/messages.ts';
 import { replyMailbox } from '../../core/shard.ts';
 import type { Clock } from '../../std/clock.ts';
 import { Scanner } from '../../wire/scanner.ts';
@@ -6,6 +7,7 @@ import { Ledger } from './ledger.ts';
 import type { BenchPlan } from './plan.ts';
 import { due, dueAt } from './plan.ts';
 import { readStamp, STAMP_BYTES, writeStamp } from './stamp.ts';
+import type { Timeline } from './timeline.ts';
 import type { Timings } from './timings.ts';
 
 /** Names the task type of benchmarks. */
@@ -15,6 +17,7 @@ const PIPELINE = 4;
 /** How often publishers look what is due. */
 const PACE_MS = 1;
 const RESULT_PAYLOAD = 7;
+const TASK_PAYLOAD = 14;
 /** Results come in crowds, and are taken at once. */
 const RESULT_WINDOW = 4096;
 
@@ -26,6 +29,7 @@ export interface LoadParts {
   readonly hubs: readonly Hub[];
   readonly clock: Clock;
   readonly timings: Timings;
+  readonly timeline: Timeline;
 }
 
 /**
@@ -51,9 +55,9 @@ export class Load {
   measured = 0;
 
   constructor(parts: LoadParts) {
-    const { publishers, agents, results } = parts.plan;
+    const { publishers, agents, results, mixedPriorities } = parts.plan;
     this.parts = parts;
-    this.ledger = new Ledger(publishers, agents, results);
+    this.ledger = new Ledger(publishers, agents, results, mixedPriorities ? PRIORITIES.length : 1);
     this.sent = Array.from({ length: publishers }, () => 0);
   }
 
@@ -148,13 +152,15 @@ export class Load {
     this.ledger.send(tasks);
     const now = clock.now();
     const requester = plan.results ? this.requester(publisher % hubs.length) : '';
-    const payloads = Buffer.alloc(tasks * plan.payloadBytes);
+    const sizes = plan.payloadBytes;
     const inputs = Array.from({ length: tasks }, (_, index) => {
       const number = first + index;
-      const payload = payloads.subarray(index * plan.payloadBytes, (index + 1) * plan.payloadBytes);
+      const payload = Buffer.alloc(sizes[number % sizes.length]!);
       const dueMs = plan.rate > 0 ? this.begun + dueAt(plan, publisher, number) : now;
       writeStamp(payload, publisher, number, dueMs);
-      return { to: this.mailbox(publisher + number), type: TYPE, requester, payload };
+      const task = { to: this.mailbox(publisher + number), type: TYPE, requester, payload };
+      if (!plan.mixedPriorities) return task;
+      return { ...task, priority: PRIORITIES[number % PRIORITIES.length]! };
     });
     const { outcomes } = await hubOf(hubs, publisher).publishBatch(inputs);
     const acked = clock.now();
@@ -192,16 +198,18 @@ export class Load {
   // ── Agents ───────────────────────────────────────────────────────────────────────────────────
 
   private work(agent: number, deliveries: readonly Delivery[], worker: BatchWorker): void {
-    const { plan, clock, timings } = this.parts;
+    const { plan, clock, timings, timeline } = this.parts;
     const now = clock.now();
     for (const delivery of deliveries) {
-      const { frame, end } = delivery;
-      // The payload is the last field of a task, and the broker leaves tasks as they are.
-      const at = end - plan.payloadBytes;
+      const { frame, start, end } = delivery;
+      const at = this.find(TASK_PAYLOAD, frame, start, end);
       const { publisher, number, dueMs } = readStamp(frame, at);
       this.ledger.deliver(publisher, number, agent);
       timings.delivered(now, dueMs);
-      if (!plan.results) continue;
+      if (!plan.results) {
+        timeline.note(now, dueMs);
+        continue;
+      }
       const payload = frame.subarray(at, at + STAMP_BYTES);
       worker.complete(delivery, { payload, contentType: '', headers: undefined });
     }
@@ -212,18 +220,24 @@ export class Load {
   }
 
   private take(deliveries: readonly Delivery[], worker: BatchWorker): void {
-    const { clock, timings } = this.parts;
-    const { scanner } = this;
+    const { clock, timings, timeline } = this.parts;
     const now = clock.now();
     for (const { frame, start, end } of deliveries) {
-      scanner.open(frame, start, end);
-      while (scanner.next() && scanner.field !== RESULT_PAYLOAD);
-      const { publisher, number, dueMs } = readStamp(frame, scanner.start);
+      const { publisher, number, dueMs } = readStamp(frame, this.find(RESULT_PAYLOAD, frame, start, end));
       this.ledger.complete(publisher, number);
       timings.completed(now, dueMs);
+      timeline.note(now, dueMs);
     }
     worker.settleAll(deliveries);
     this.makeRoom();
+  }
+
+  /** Where a field of a message begins. */
+  private find(field: number, frame: Uint8Array, start: number, end: number): number {
+    const { scanner } = this;
+    scanner.open(frame, start, end);
+    while (scanner.next() && scanner.field !== field);
+    return scanner.start;
   }
 
   private mailbox(number: number): string {

@@ -10,13 +10,20 @@ export interface BenchPlan {
   readonly rate: number;
   readonly warmupMs: number;
   readonly durationMs: number;
-  readonly payloadBytes: number;
+  /** Payloads of tasks, one size after the other. */
+  readonly payloadBytes: readonly number[];
   /** Tasks that leave together. */
   readonly batch: number;
   /** Tasks that may be accepted and not completed, if the rate is 0. */
   readonly unfinished: number;
   /** Tasks that an agent may hold; 0: adaptive. */
   readonly window: number;
+  /** Tasks that are due at the same moment, each to another mailbox. */
+  readonly fanOut: number;
+  /** Whether tasks have all priorities, one after the other; else all have the same. */
+  readonly mixedPriorities: boolean;
+  /** How often the connection of a session is broken; 0: never. */
+  readonly breakMs: number;
   /** Whether publishers want the results. Without them nobody hears of completions. */
   readonly results: boolean;
   /** How long to wait for the last ones. */
@@ -31,10 +38,13 @@ const BASE: BenchPlan = {
   rate: 1000,
   warmupMs: 1000,
   durationMs: 10_000,
-  payloadBytes: 256,
+  payloadBytes: [256],
   batch: 1,
   unfinished: 20_000,
   window: 0,
+  fanOut: 1,
+  mixedPriorities: false,
+  breakMs: 0,
   results: true,
   settleMs: 30_000,
 };
@@ -47,16 +57,28 @@ export const SCENARIOS: Readonly<Record<string, BenchPlan>> = {
   seed: { ...BASE, publishers: 10, rate: 1000, durationMs: 60_000 },
   /** As many as the broker takes. */
   saturation: { ...BASE, rate: 0, batch: 100 },
+  /** Every agent is asked at once, now and then. */
+  bursts: { ...BASE, rate: 2000, agents: 200, mailboxes: 200, fanOut: 200, batch: 200 },
+  /** Many agents, each with a mailbox of its own, over many connections. */
+  crowd: { ...BASE, rate: 5000, agents: 2000, mailboxes: 2000, sessions: 50, publishers: 50, batch: 10 },
+  /** From small to large, in all priorities. */
+  mixed: { ...BASE, payloadBytes: [128, 1024, 16_384, 131_072], mixedPriorities: true },
+  /** Connections break all the time. */
+  flaky: { ...BASE, sessions: 4, breakMs: 500 },
 };
 
+/** Who is concerned with moments: what decides when tasks are due. */
+type Schedule = Pick<BenchPlan, 'rate' | 'publishers' | 'fanOut'>;
+
 /** Tasks that are due `ms` milliseconds after the begin. */
-export function due(plan: Pick<BenchPlan, 'rate' | 'publishers'>, publisher: number, ms: number): number {
+export function due(plan: Schedule, publisher: number, ms: number): number {
   // Publishers take turns, so that not all tasks of a moment come at once.
-  const perMs = plan.rate / plan.publishers / 1000;
-  return Math.max(0, Math.floor(ms * perMs - publisher / plan.publishers) + 1);
+  const perMs = plan.rate / plan.publishers / plan.fanOut / 1000;
+  return Math.max(0, Math.floor(ms * perMs - publisher / plan.publishers) + 1) * plan.fanOut;
 }
 
 /** When task number `task` of a publisher is due, in milliseconds after the begin: the inverse of {@link due}. */
-export function dueAt(plan: Pick<BenchPlan, 'rate' | 'publishers'>, publisher: number, task: number): number {
-  return ((task + publisher / plan.publishers) * plan.publishers * 1000) / plan.rate;
+export function dueAt(plan: Schedule, publisher: number, task: number): number {
+  const moment = Math.floor(task / plan.fanOut);
+  return ((moment + publisher / plan.publishers) * plan.publishers * plan.fanOut * 1000) / plan.rate;
 }

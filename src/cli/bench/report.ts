@@ -6,6 +6,7 @@ import { figures } from '../output.ts';
 import type { LedgerSums } from './ledger.ts';
 import type { Load } from './load.ts';
 import type { BenchPlan } from './plan.ts';
+import type { Timeline } from './timeline.ts';
 import type { Timings } from './timings.ts';
 
 /** A load that is over. */
@@ -14,6 +15,9 @@ export interface BenchOutcome {
   readonly cluster: DescribeClusterResponse;
   readonly load: Pick<Load, 'ledger' | 'measured'>;
   readonly timings: Timings;
+  readonly timeline: Timeline;
+  /** Connections that were broken on purpose. */
+  readonly broken: number;
 }
 
 /** What is wrong with what has become of the tasks; empty: nothing. */
@@ -27,7 +31,7 @@ export function verdictOf({ lost, doubled, disordered }: LedgerSums): string {
 }
 
 /** For programs. */
-export function reportView({ plan, cluster, load, timings }: BenchOutcome): object {
+export function reportView({ plan, cluster, load, timings, timeline, broken }: BenchOutcome): object {
   const { ack, delivered, completed } = timings.percentiles();
   return {
     plan,
@@ -36,11 +40,13 @@ export function reportView({ plan, cluster, load, timings }: BenchOutcome): obje
     tasksPerSecond: perSecond(load, timings),
     latencyMs: { ack, delivered, ...(plan.results ? { completed } : {}) },
     ledger: load.ledger.sums(),
+    ...(plan.breakMs > 0 ? { connectionsBroken: broken } : {}),
+    timeline: timeline.seconds,
   };
 }
 
 /** For people. */
-export function reportText({ plan, cluster, load, timings }: BenchOutcome, output: Output): string {
+export function reportText({ plan, cluster, load, timings, broken }: BenchOutcome, output: Output): string {
   const { bold, dim, green, red } = output.colors;
   const sums = load.ledger.sums();
   const { ack, delivered, completed } = timings.percentiles();
@@ -53,7 +59,7 @@ export function reportText({ plan, cluster, load, timings }: BenchOutcome, outpu
   const verdict = verdictOf(sums);
   return [
     `${wanted}, ${plan.publishers} publishers, ${plan.agents} agents on ${plan.mailboxes} mailboxes, ` +
-      `${plan.sessions} sessions, ${bytes(plan.payloadBytes)} payload, batches of ${plan.batch} at most; ` +
+      `${plan.sessions} sessions, ${plan.fanOut > 1 ? `${plan.fanOut} tasks at a time, ` : ''}${plan.payloadBytes.map(bytes).join(', ')} payload, batches of ${plan.batch} at most; ` +
       `log: ${cluster.log}, ${durabilityName(cluster.durability)}`,
     '',
     `${bold(`${rate(perSecond(load, timings))} tasks/s`)} ended in ${timings.seconds.toFixed(1)} s`,
@@ -71,6 +77,7 @@ export function reportText({ plan, cluster, load, timings }: BenchOutcome, outpu
     Object.entries(sums)
       .map(([name, value]) => `${dim(name)} ${count(value as number)}`)
       .join('   '),
+    ...(plan.breakMs > 0 ? [`${count(broken)} connections broken on purpose`] : []),
     verdict === '' ? green('Nothing lost, doubled or out of order.') : red(verdict),
   ].join('\n');
 }

@@ -39,6 +39,15 @@ const MARKED = 40;
 const NAMED = 10;
 const ROW = 22;
 
+/** Draws charts, one below the other, in one picture. */
+export function drawAll(charts: readonly Chart[]): string {
+  const parts = charts.map((chart, index) =>
+    drawLines(chart).replace('<svg ', `<svg y="${index * HEIGHT}" height="${HEIGHT}" `),
+  );
+  const box = `viewBox="0 0 ${WIDTH} ${HEIGHT * charts.length}"`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" ${box}>\n${parts.join('')}</svg>\n`;
+}
+
 /** Draws the chart as SVG. */
 export function draw(chart: Chart | Bars): string {
   return 'groups' in chart ? drawBars(chart) : drawLines(chart);

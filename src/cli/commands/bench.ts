@@ -16,7 +16,11 @@ interface Flags {
   readonly saturate?: boolean;
   readonly warmup?: number;
   readonly duration?: number;
-  readonly payload?: number;
+  readonly payload?: readonly number[];
+  readonly fanOut?: number;
+  readonly mixedPriorities?: boolean;
+  readonly killConnectionEvery?: number;
+  readonly plot?: string;
   readonly batch?: number;
   readonly unfinished?: number;
   readonly window?: number;
@@ -30,7 +34,8 @@ export function addBench(program: Command, cli: Cli): void {
     .summary('Load a broker, and measure it')
     .description(
       'Load a broker, and measure: percentiles of publish to ack, to delivery, to result, and a ledger of what ' +
-        'was lost, doubled or out of order (exit code 3). With a rate, times count from when a task was due. ' +
+        'was lost, doubled or out of order (exit code 3). With a rate, times count from when a task was due, ' +
+        'whether or not it could be sent then. ' +
         'Publishers and agents are in this process, which has one core: beyond that it measures itself.',
     )
     .addOption(
@@ -49,9 +54,21 @@ export function addBench(program: Command, cli: Cli): void {
     .option('--unfinished <number>', 'most tasks on their way; with --saturate', whole(1, 100_000_000))
     .option('--duration <duration>', 'how long to measure', aDuration)
     .option('--warmup <duration>', 'load before that, which is not measured', aDuration)
-    .option('--payload <size>', `size of a task's payload, at least ${STAMP_BYTES} bytes`, aSize)
+    .option(
+      '--payload <sizes>',
+      `size of a task's payload, at least ${STAMP_BYTES} bytes; several with commas take turns`,
+      sizes,
+    )
     .option('--batch <number>', 'most tasks that leave together', whole(1, 10_000))
     .option('--window <number>', 'most tasks that an agent holds; 0: adaptive', whole(0, 65_536))
+    .option(
+      '--fan-out <number>',
+      'tasks that are due at the same moment, each to another mailbox',
+      whole(1, 100_000),
+    )
+    .option('--mixed-priorities', 'tasks of all priorities; order is checked within each')
+    .option('--kill-connection-every <duration>', 'break the connection of a session so often', aDuration)
+    .option('--plot <file>', 'draw what happened over time into this file, as SVG')
     .option('--no-results', 'want no results: a task ends with its delivery')
     .addHelpText(
       'after',
@@ -62,14 +79,19 @@ export function addBench(program: Command, cli: Cli): void {
           'the load test of the first AgentHub: 10 publishers, 1,000/s, 60 s',
         ],
         ['agenthub bench --scenario saturation -o json', 'how much it takes, for a program'],
+        ['agenthub bench --kill-connection-every 1s --plot bench.svg', 'what breaks, and when'],
         ['agenthub bench --rate 50000 --batch 100 --agents 1000 --mailboxes 1000', 'something of your own'],
       ),
     )
     .action(async (flags: Flags) => {
       // Loaded here, because no other command needs it.
       const { runBench } = await import('../bench/run.ts');
-      await runBench(cli, command, planOf(flags));
+      await runBench(cli, command, planOf(flags), flags.plot);
     });
+}
+
+function sizes(input: string): number[] {
+  return input.split(',').map(aSize);
 }
 
 function planOf(flags: Flags): BenchPlan {
@@ -85,7 +107,10 @@ function planOf(flags: Flags): BenchPlan {
     rate: flags.saturate ? 0 : (flags.rate ?? base.rate),
     warmupMs: flags.warmup ?? base.warmupMs,
     durationMs: flags.duration ?? base.durationMs,
-    payloadBytes: Math.max(STAMP_BYTES, flags.payload ?? base.payloadBytes),
+    payloadBytes: (flags.payload ?? base.payloadBytes).map((size) => Math.max(STAMP_BYTES, size)),
+    fanOut: flags.fanOut ?? base.fanOut,
+    mixedPriorities: flags.mixedPriorities ?? base.mixedPriorities,
+    breakMs: flags.killConnectionEvery ?? base.breakMs,
     batch: flags.batch ?? base.batch,
     unfinished: flags.unfinished ?? base.unfinished,
     window: flags.window ?? base.window,

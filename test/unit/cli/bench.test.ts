@@ -4,12 +4,15 @@ import { Ledger } from '../../../src/cli/bench/ledger.ts';
 import { due, dueAt, SCENARIOS } from '../../../src/cli/bench/plan.ts';
 import { verdictOf } from '../../../src/cli/bench/report.ts';
 import { readStamp, STAMP_BYTES, writeStamp } from '../../../src/cli/bench/stamp.ts';
+import { drawAll } from '../../../src/cli/bench/svg.ts';
+import { Timeline } from '../../../src/cli/bench/timeline.ts';
 import { Timings } from '../../../src/cli/bench/timings.ts';
 import { VirtualClock } from '../../support/clock.ts';
 
 const plans = fc.record({
   rate: fc.integer({ min: 1, max: 1_000_000 }),
   publishers: fc.integer({ min: 1, max: 1000 }),
+  fanOut: fc.integer({ min: 1, max: 50 }),
 });
 
 describe('an open load', () => {
@@ -18,8 +21,10 @@ describe('an open load', () => {
       fc.property(plans, fc.integer({ min: 0, max: 100_000 }), (plan, ms) => {
         let sum = 0;
         for (let publisher = 0; publisher < plan.publishers; publisher++) sum += due(plan, publisher, ms);
-        // The first one is due at once.
-        expect(Math.abs(sum - (plan.rate * ms) / 1000 - 1)).toBeLessThanOrEqual(1.01);
+        // The first ones are due at once.
+        const { fanOut } = plan;
+        expect(sum % fanOut).toBe(0);
+        expect(Math.abs(sum - (plan.rate * ms) / 1000 - fanOut)).toBeLessThanOrEqual(1.01 * fanOut);
       }),
     );
   });
@@ -51,7 +56,45 @@ test('a stamp is read as it was written', () => {
   );
 });
 
+describe('a timeline', () => {
+  const timeline = new Timeline();
+  for (const [now, due] of [
+    [1000, 990],
+    [1500, 1480],
+    // A second in which nothing ends.
+    [3100, 3000],
+    [4000, 3000],
+  ])
+    timeline.note(now!, due!);
+
+  test('says of each whole second what ended in it, and how late', () => {
+    expect(timeline.seconds.map(({ at, ended, max }) => [at, ended, Math.round(max)])).toEqual([
+      [1, 2, 20],
+      [2, 0, 0],
+      [3, 1, 100],
+    ]);
+  });
+
+  test('is drawn as one picture of two charts', () => {
+    const picture = drawAll(timeline.charts());
+    expect(picture.match(/<svg /g)).toHaveLength(3);
+    expect(picture.match(/<polyline/g)).toHaveLength(4);
+    for (const part of ['Tasks that ended (tasks/s)', 'From due to the end (ms)', 'p99'])
+      expect(picture).toContain(part);
+  });
+});
+
 describe('the ledger', () => {
+  test('keeps order within each of several priorities', () => {
+    const ledger = new Ledger(1, 1, false, 5);
+    // By priority: 4 9, 0 5, 3 8.
+    for (const task of [4, 9, 0, 5, 3, 8]) ledger.deliver(0, task, 0);
+    expect(ledger.sums().disordered).toBe(0);
+    ledger.deliver(0, 17, 0);
+    ledger.deliver(0, 12, 0);
+    expect(ledger.sums().disordered).toBe(1);
+  });
+
   test('finds nothing wrong with what goes well', () => {
     const ledger = new Ledger(2, 1, true);
     ledger.send(2);
