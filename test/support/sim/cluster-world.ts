@@ -86,6 +86,8 @@ export class ClusterWorld implements Surroundings {
   private late = false;
   /** When something was wrong with a broker for the last time; `Infinity`: it is now. */
   private readonly troubled = new Map<string, number>();
+  /** When a shard got another owner for the last time. */
+  private movedAt = 0;
   private records = 0;
   /** Calls in this moment. */
   private calls = 0;
@@ -120,6 +122,7 @@ export class ClusterWorld implements Surroundings {
       between: {
         isVoid: (decision) => this.isVoid(decision),
         mayDoubt: (edge, shard, since) => this.mayDoubt(edge, shard, since),
+        wasCalm: (since) => this.wasCalm(since),
         lagMs: LAG_MS,
         skewMs: plan.weights.clock > 0 ? 2 * SKEW_MS : 0,
       },
@@ -314,6 +317,7 @@ export class ClusterWorld implements Surroundings {
     this.ledger.left(node.id);
     this.ledger.unsettled();
     site.node = undefined;
+    this.troubled.set(node.id, this.clock.now());
     this.clock.after(this.calm ? 100 : random.float() * 2000, () => this.boot(site));
   }
 
@@ -559,6 +563,7 @@ export class ClusterWorld implements Surroundings {
     const former = this.nodes.find(({ id }) => id === last.by);
     if (!former || former.broker.shards.at(shard)?.journal.idle === false || former.life.paused)
       this.ledger.forgot();
+    this.movedAt = this.clock.now();
     this.owners[shard] = { by, revision: epoch.revision, counter: epoch.counter };
   }
 
@@ -568,9 +573,11 @@ export class ClusterWorld implements Surroundings {
     if (owner?.state.sequence === sequence) this.compare(owner);
   }
 
-  private compare({ shard, state }: Owner): void {
+  private compare(owner: Owner): void {
+    const { shard, state } = owner;
     this.shadows.checkLive(shard, state);
-    this.shadows.checkReplay(shard, this.log.extent(shard).first, state);
+    // The next owner may have cut away what a former one still has.
+    if (this.isCurrent(owner)) this.shadows.checkReplay(shard, this.log.extent(shard).first, state);
   }
 
   /** The state of all shards that are served. */
@@ -596,6 +603,11 @@ export class ClusterWorld implements Surroundings {
 
   private mayDoubt(edge: string, shard: number, since: number): boolean {
     return [edge, this.owners[shard]!.by, '*'].some((id) => (this.troubled.get(id) ?? 0) + LAG_MS >= since);
+  }
+
+  private wasCalm(since: number): boolean {
+    for (const at of this.troubled.values()) if (at >= since) return false;
+    return this.movedAt < since;
   }
 
   // ── What clients find around them ────────────────────────────────────────────────────────────

@@ -21,13 +21,24 @@ export interface Between {
   isVoid(decision: Decision): boolean;
   /** Whether a holder that is connected to that broker may be taken for lost, in spite of being well, since then. */
   mayDoubt(edge: string, shard: number, since: number): boolean;
+  /** Nothing has been wrong anywhere since then. */
+  wasCalm(since: number): boolean;
   /** How late a client's words may reach an owner, and the owner's the client, in milliseconds. */
   readonly lagMs: number;
   /** How much the clocks of brokers differ at most, in milliseconds. */
   readonly skewMs: number;
 }
 
-const NOTHING_BETWEEN: Between = { isVoid: () => false, mayDoubt: () => false, lagMs: 0, skewMs: 0 };
+const NOTHING_BETWEEN: Between = {
+  isVoid: () => false,
+  mayDoubt: () => false,
+  wasCalm: () => true,
+  lagMs: 0,
+  skewMs: 0,
+};
+
+/** What a former connection says counts nevertheless at a broker that has not heard of the later one. */
+const COUNTS = new Set<Saying['kind']>(['publish', 'settle', 'cancel']);
 
 export interface LedgerOptions {
   readonly between?: Between;
@@ -254,9 +265,15 @@ export class Ledger implements Observer {
       return;
     }
     const known = this.sessions.get(connection.session);
+    if (!known) return;
     // What a former connection says is void.
-    if (known?.connection !== connection) return;
+    if (known.connection !== connection) return this.takeLate(connection.session, known, frame.says);
     for (const saying of frame.says) this.take(connection.session, known, saying);
+  }
+
+  private takeLate(session: string, known: Known, says: readonly Saying[]): void {
+    if (this.between.lagMs === 0) return;
+    for (const saying of says) if (COUNTS.has(saying.kind)) this.take(session, known, saying);
   }
 
   /** Its publisher has said it again since, and may have been told that it was refused. */
@@ -389,7 +406,9 @@ export class Ledger implements Observer {
 
   private accepted(story: Story): void {
     // Said again, it reaches those whom it reached the first time.
-    if (story.fields.to === '*' && !story.acked) story.reaches = this.attachedAgents(story.heardAt);
+    const since = story.heardAt - this.between.lagMs;
+    if (story.fields.to === '*' && !story.acked && this.between.wasCalm(since))
+      story.reaches = this.attachedAgents(since);
     this.acknowledged(story);
   }
 
@@ -446,7 +465,7 @@ export class Ledger implements Observer {
     }
     if (hello.incarnation <= known.incarnation) {
       // Another broker may not have heard of it yet.
-      if (connection.broker !== known.broker) return;
+      if (connection.broker !== known.broker) return this.takeLate(welcome.sessionId, known, says);
       throw new Broken('an incarnation that was replaced is accepted');
     }
     if (connection.broker !== known.broker) {
