@@ -131,7 +131,7 @@ interface Holding {
 interface Attached {
   readonly listener: boolean;
   window: number;
-  /** The window before, which counts for what was decided in the same moment. */
+  /** The largest window before, which counts for what was decided until the owner has heard; `Infinity`: adaptive. */
   former: number;
   changedAt: number;
   readonly since: number;
@@ -355,7 +355,9 @@ export class Ledger implements Observer {
   private resized(known: Known, number: number, window: number): void {
     const attachment = known.attachments.get(number);
     if (!attachment || attachment.window === window) return;
-    attachment.former = attachment.window;
+    const before = attachment.window || Infinity;
+    const recent = this.now - attachment.changedAt <= this.between.lagMs;
+    attachment.former = recent ? Math.max(before, attachment.former) : before;
     attachment.window = window;
     attachment.changedAt = this.now;
   }
@@ -554,7 +556,13 @@ export class Ledger implements Observer {
         this.voids.add(decision.lease);
         this.count('void');
         if (this.done.has(name)) this.count('void, and done');
-        if (task) this.storyOf(task, mailbox).deliveries++;
+        if (task) {
+          const story = this.storyOf(task, mailbox);
+          story.deliveries++;
+          // Who gets it may complete it: any token that was ever issued will do.
+          if (story.name === '') story.name = name;
+          this.named.set(name, story);
+        }
         return;
       }
       if (this.done.has(name)) throw new Broken(`${name} was done, and is delivered again`);
@@ -694,6 +702,8 @@ export class Ledger implements Observer {
     } else if (
       outcome === CancelOutcome.NOT_FOUND &&
       acked &&
+      // Who has slept may answer before it learns that it is not the owner any more.
+      this.between.wasCalm(this.now - this.between.lagMs) &&
       !this.options.shortRetention &&
       !story.purgeAsked
     ) {
