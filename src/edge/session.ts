@@ -391,6 +391,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   attach(attach: Attach): void {
+    // What stands behind a goodbye is nobody's.
+    if (this.ended) return;
     const { attachment } = attach;
     const answer = (refusal?: Refusal): void => {
       this.out.control({ attached: [refusal ? { attachment, refusal } : { attachment }] });
@@ -456,6 +458,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   settle(batch: number, bytes: Uint8Array, settlements: Ranges): void {
+    if (this.ended) return;
     const ticket = new Ticket(settlements.count, ({ refused }) => {
       if (refused.length === 0) this.out.settled(batch);
       else

@@ -8,11 +8,11 @@ const TIMEOUT_MS = 600_000;
 const LINES = 80;
 
 /**
- * The tests of one of `parts` test files, which share the seeds: as many as `SEEDS` says, 400 if it says
+ * The tests of one of `parts` test files, which share the seeds: as many as `SEEDS` says, 2000 if it says
  * nothing, or the one of `SEED`.
  */
 export function simulate(part: number, parts: number): void {
-  const { SEED, SEEDS = '400' } = process.env;
+  const { SEED, SEEDS = '2000' } = process.env;
   describe('a broker, its disk and its clients, in trouble of every kind', () => {
     if (SEED !== undefined) {
       const seed = Number(SEED);

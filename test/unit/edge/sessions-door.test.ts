@@ -1,4 +1,7 @@
+import { create, toBinary } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { expect, test } from '@jest/globals';
+import { ClientFrameSchema } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
 import { SimBrokers } from '../../support/sim-brokers.ts';
 
 test.each(['at the owner', 'at another broker'])(
@@ -80,4 +83,25 @@ test('a client that lists its leases while their shard is handed over keeps them
     { batch: 1n, refused: [] },
     { batch: 2n, refused: [] },
   ]);
+});
+
+test('what stands behind a goodbye in its frame brings no session back', () => {
+  const world = new SimBrokers(1);
+  world.start('a', 'b');
+  const owner = world.ownerOf('clerk');
+  const client = world
+    .otherThan(owner)
+    .connect({ hello: { incarnation: 1 }, attach: [{ attachment: 1, mailbox: 'clerk', window: 2 }] });
+  world.clock.advance(100);
+  client.say({ publish: [{ batch: 1n, tasks: [{ to: 'clerk' }] }] });
+  world.clock.advance(100);
+  const { sessionId } = client.welcome!;
+  const { lease } = client.deliveries[0]!;
+  const bytes = (frame: MessageInitShape<typeof ClientFrameSchema>) =>
+    toBinary(ClientFrameSchema, create(ClientFrameSchema, frame));
+  client.sayBytes(
+    Buffer.concat([bytes({ goodbye: true }), bytes({ settle: [{ batch: 2n, settlements: [{ lease }] }] })]),
+  );
+  world.clock.advance(100);
+  expect(owner.broker.sessions.get(sessionId)).toBeUndefined();
 });
