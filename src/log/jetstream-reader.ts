@@ -120,7 +120,8 @@ export class StreamReader implements Reading {
       if (this.last && state.first_seq > this.last.sequence + 1)
         return this.fail(this.overtaken(state.first_seq));
       this.target ??= state.last_seq;
-      this.next = Math.max(this.next, state.first_seq, this.options.first());
+      // Who was given something goes on behind it: what others truncate meanwhile would be missed.
+      if (!this.last) this.next = Math.max(this.next, state.first_seq, this.options.first());
       this.settle();
       if (stale()) return;
       const inbox = createInbox();
@@ -219,9 +220,11 @@ export class StreamReader implements Reading {
     if (Number(tokens[at + 1]) !== this.delivered + 1) return this.renew();
     this.delivered++;
     if (this.last && sequence > this.last.sequence + 1) return this.fail(this.overtaken(sequence));
-    this.last = { sequence, storedAt: tokens[at + 2]! };
-    if (sequence >= this.next && sequence >= this.options.first()) {
-      this.next = sequence + 1;
+    const isNext = sequence >= this.next;
+    if (isNext) this.next = sequence + 1;
+    // What is truncated is left out at the beginning alone: behind a record that was given, it would be missed.
+    if (isNext && (this.last !== undefined || sequence >= this.options.first())) {
+      this.last = { sequence, storedAt: tokens[at + 2]! };
       const subject = message.subject === ownerSubject ? 'owner' : 'tasks';
       // A copy: what came is a piece of what the socket gave, and would keep all of that alive.
       const bytes = Buffer.from(message.data);
@@ -235,7 +238,7 @@ export class StreamReader implements Reading {
 
   private settle(): void {
     if (this.caughtUp || this.target === undefined) return;
-    if (Math.max(this.next, this.last ? this.last.sequence + 1 : 0) <= this.target) return;
+    if (this.next <= this.target) return;
     this.caughtUp = true;
     this.options.reader.caughtUp();
   }
