@@ -180,6 +180,16 @@ export const ALERTS: readonly Alert[] = [
       '{{ $value }} replicas of streams are offline or not up to date. The loss of one more server may stop them.',
   },
   {
+    alert: 'AgentHubCertificateExpires',
+    about: 'brokers',
+    expr: (select) => `${select('agenthub_tls_certificate_remaining_seconds')} < 1209600`,
+    for: '10m',
+    severity: 'warning',
+    summary: 'The certificate of a broker expires within two weeks',
+    description:
+      'The certificate that {{ $labels.instance }} shows is good for {{ $value | humanizeDuration }} more.',
+  },
+  {
     alert: 'AgentHubOperatorNotLeading',
     about: 'operator',
     expr: (select) => `max(${select('agenthub_operator_leading')} or vector(0)) == 0`,

@@ -325,6 +325,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   ready(consumer: Consumer): boolean {
     if (this.takesMore) return true;
+    if (this.starving.size === 0) this.broker.metrics.stalls.add();
     this.starving.add(consumer.spec.number);
     return false;
   }
@@ -655,7 +656,6 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   private flush(): void {
     if (!this.transport || this.transport.busy || this.out.empty || !this.writable) return;
     this.writable = this.transport.write(this.out.written());
-    if (!this.writable) this.broker.metrics.stalls.add();
     this.out.clear();
   }
 }

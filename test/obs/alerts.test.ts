@@ -145,6 +145,13 @@ const TRIALS: Readonly<Record<string, Trial>> = {
   },
   AgentHubNatsNoQuorum: gauge('agenthub_nats_streams_unavailable', 3, [0, 2]),
   AgentHubNatsReplicasBehind: gauge('agenthub_nats_replicas_behind', 4, [9, 11]),
+  AgentHubCertificateExpires: {
+    ill: { [`agenthub_tls_certificate_remaining_seconds{${B1}}`]: '864000x30' },
+    well: { [`agenthub_tls_certificate_remaining_seconds{${B1}}`]: '2592000x30' },
+    silent: 9,
+    firing: 11,
+    labels: { job: 'agenthub', instance: 'b1' },
+  },
   AgentHubOperatorNotLeading: {
     ill: {
       'agenthub_operator_leading{instance="o1"}': '0x30',
