@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import { systemClock } from '../../src/std/system.ts';
 import { Broker as BrokerService } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { ClientFrameSchema } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
 import { serviceDefinition } from '../../src/wire/service.ts';
+import { CERTIFICATE, KEY } from '../support/certificate.ts';
 import { freePort, NatsServer } from '../support/nats-server.ts';
 import { ServeProcess } from '../support/serve.ts';
 
@@ -27,7 +28,7 @@ interface Ports {
 }
 
 /**
- * Three brokers on three NATS servers, one broker by itself that has little memory, and the figures of an operator,
+ * Three brokers on three NATS servers, one broker by itself that has little memory, one with a certificate, and the figures of an operator,
  * all under load: what Prometheus is to look at.
  */
 export class Landscape {
@@ -40,6 +41,7 @@ export class Landscape {
   readonly #operator = { leading: true, depth: 1, clusters: [] as BrokerClusterObject[] };
   readonly #figures = new OperatorMetrics(() => this.#operator, systemClock);
   #alone: ServeProcess | undefined;
+  #encrypted: ServeProcess | undefined;
   #page: { readonly server: Server; readonly port: number } | undefined;
   #stopped = false;
   #work: Promise<unknown> = Promise.resolve();
@@ -49,12 +51,14 @@ export class Landscape {
     for (let index = 0; index < BROKERS; index++) {
       this.#ports.push({ grpc: await freePort(), http: await freePort() });
       this.brokers.push(this.#serve(index));
+      if (index === 0) await this.brokers[0]!.ready();
     }
     this.#alone = new ServeProcess(join(this.#dir, 'alone'), [
       ...['--data-log', 'memory', '--service-name', 'alone', '--log-level', 'warn'],
       ...['--limits-memory-high-water-bytes', '64MiB', '--limits-sessions', '1'],
     ]);
-    await Promise.all([...this.brokers, this.#alone].map((broker) => broker.ready()));
+    this.#encrypted = this.#serveEncrypted();
+    await Promise.all([...this.brokers, this.#alone, this.#encrypted].map((broker) => broker.ready()));
     const { metrics, contentType } = {
       metrics: () => this.#figures.registry.metrics(),
       contentType: this.#figures.registry.contentType,
@@ -71,6 +75,7 @@ export class Landscape {
     return {
       agenthub: this.#ports.map(({ http }) => `127.0.0.1:${http}`),
       'agenthub-alone': [this.#alone!.http],
+      'agenthub-tls': [this.#encrypted!.http],
       operator: [`127.0.0.1:${this.#page!.port}`],
     };
   }
@@ -106,7 +111,8 @@ export class Landscape {
   async remove(): Promise<void> {
     this.#stopped = true;
     for (const client of this.#stuck) client.close();
-    await Promise.all([...this.brokers, this.#alone].map((broker) => broker?.end('SIGKILL')));
+    const running = [...this.brokers, this.#alone, this.#encrypted].filter((broker) => broker !== undefined);
+    await Promise.all(running.map((broker) => broker.end('SIGKILL')));
     await Promise.all(this.#hubs.map((hub) => hub.close({ graceMs: 0 })));
     await this.#work;
     this.#page?.server.close();
@@ -128,6 +134,14 @@ export class Landscape {
       { NODE_COMPILE_CACHE: join(this.#dir, 'compiled') },
     );
     return broker;
+  }
+
+  #serveEncrypted(): ServeProcess {
+    const [cert, key] = ['tls.crt', 'tls.key'].map((name) => join(this.#dir, name)) as [string, string];
+    writeFileSync(cert, CERTIFICATE);
+    writeFileSync(key, KEY);
+    const flags = ['--data-log', 'memory', '--tls-cert-file', cert, '--tls-key-file', key];
+    return new ServeProcess(join(this.#dir, 'encrypted'), [...flags, '--log-level', 'error']);
   }
 
   async #connect(index: number, agent: string): Promise<Hub> {

@@ -23,6 +23,7 @@ const LESS: Readonly<Record<string, readonly [string, string]>> = {
   AgentHubTasksWait: ['> 600', '> 5'],
   AgentHubDeadLetters: ['> 100', '> 10'],
   AgentHubLoopBusy: ['> 0.95', '> 0.3'],
+  AgentHubCertificateExpires: ['< 1209600', '< 1e11'],
 };
 
 function hurried(rule: AlertRule): AlertRule {
@@ -79,6 +80,7 @@ beforeAll(async () => {
     'AgentHubLoopBusy',
   ])
     await firing(alert);
+  await firing('AgentHubCertificateExpires');
   land.troubleOperator();
 
   // A broker dies, and comes back.

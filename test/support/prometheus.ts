@@ -18,7 +18,7 @@ export interface Series {
 
 /** What a Prometheus is told. */
 export interface PrometheusOptions {
-  /** By job: `host:port` of what it scrapes once a second. */
+  /** By job: `host:port` of what it scrapes once a second, by HTTPS if the job's name ends in `tls`. */
   readonly targets: Readonly<Record<string, readonly string[]>>;
   /** Documents of rules. */
   readonly rules?: readonly object[];
@@ -51,6 +51,7 @@ export class Prometheus {
       rule_files: files,
       scrape_configs: Object.entries(targets).map(([job_name, hosts]) => ({
         job_name,
+        ...(job_name.endsWith('tls') ? { scheme: 'https', tls_config: { insecure_skip_verify: true } } : {}),
         static_configs: [{ targets: hosts }],
       })),
     };
