@@ -39,7 +39,7 @@ import { RecentLatencies } from './obs/recent.ts';
 import type { Timer } from './std/clock.ts';
 import type { HubError } from './std/errors.ts';
 import { toHubError } from './std/errors.ts';
-import type { Logger } from './std/logger.ts';
+import type { Logger, LogThreshold } from './std/logger.ts';
 import { systemClock, systemRandom } from './std/system.ts';
 import { Admin } from './wire/gen/agenthub/v1/admin_pb.ts';
 import { Broker as BrokerService } from './wire/gen/agenthub/v1/broker_pb.ts';
@@ -79,11 +79,15 @@ export interface Embedded {
   stop(): Promise<void>;
 }
 
-/** Starts a broker and its ports; the configuration says all. */
-export async function startEmbedded(config: Config, logger: Logger): Promise<Embedded> {
+/** Starts a broker and its ports; the configuration says all, but for what is logged from when on: `threshold`. */
+export async function startEmbedded(
+  config: Config,
+  logger: Logger,
+  threshold?: LogThreshold,
+): Promise<Embedded> {
   const metrics = new Metrics({ clock: systemClock, taskTypes: config.metrics.taskTypes });
   const entrance = openEntrance(config, { clock: systemClock, logger, metrics });
-  return await start(config, logger, metrics, entrance).catch((error: unknown) => {
+  return await start(config, logger, metrics, entrance, threshold).catch((error: unknown) => {
     entrance.close();
     throw error;
   });
@@ -94,6 +98,7 @@ async function start(
   logger: Logger,
   metrics: Metrics,
   entrance: Entrance,
+  threshold: LogThreshold = { level: config.log.level },
 ): Promise<Embedded> {
   const clock = systemClock;
   const random = systemRandom;
@@ -264,6 +269,8 @@ async function start(
     },
     door,
     publicMetrics: config.metrics.public,
+    threshold,
+    newId: () => random.token(8),
   };
   const { privatePort, privateHost } = config.http;
   const http = new HttpEdge(parts, { ...config.http, tls, publicOnly: privatePort !== undefined });

@@ -1,6 +1,7 @@
 import { pino, stdSerializers, stdTimeFunctions } from 'pino';
 import type { Config } from '../config/schema.ts';
-import type { Logger } from '../std/logger.ts';
+import type { Logger, LogLevel, LogThreshold } from '../std/logger.ts';
+import { LOG_LEVELS } from '../std/logger.ts';
 import type { Colors, Screen } from './terminal.ts';
 import { colorsOf } from './terminal.ts';
 
@@ -14,17 +15,42 @@ const LEVELS: Readonly<Record<string, readonly [color: 'dim' | 'green' | 'yellow
 /** What every line says, which people know already. */
 const COMMON = new Set(['level', 'time', 'msg', 'service', 'environment']);
 
-/** The logger that the configuration asks for: a line of JSON for each event, or a line for people. */
-export function createLogger({ log, service }: Pick<Config, 'log' | 'service'>, screen: Screen): Logger {
+/**
+ * The logger that the configuration asks for: a line of JSON for each event, or a line for people. Its level is that
+ * of `threshold` at the moment of the event, and at first the configuration's.
+ */
+export function createLogger(
+  { log, service }: Pick<Config, 'log' | 'service'>,
+  screen: Screen,
+  threshold: LogThreshold = { level: log.level },
+): Logger {
   const pretty = log.format === 'pretty' || (log.format === 'auto' && screen.isTTY === true);
   const options = {
-    level: log.level,
+    // pino's own levels are each child's, and can't be changed for all of them.
+    level: LOG_LEVELS[0],
     base: { service: service.name ?? 'agenthub', environment: service.environment },
     timestamp: stdTimeFunctions.isoTime,
     serializers: { error: stdSerializers.err },
   };
   const colors = colorsOf(screen);
-  return pino(options, { write: (line: string) => screen.write(pretty ? prettyLine(line, colors) : line) });
+  const write = (line: string): void => void screen.write(pretty ? prettyLine(line, colors) : line);
+  return above(threshold, pino(options, { write }));
+}
+
+/** A logger that writes what is at least as important as the threshold says just then. */
+function above(threshold: LogThreshold, logger: Logger): Logger {
+  const at =
+    (level: LogLevel) =>
+    (fields: object, message: string): void => {
+      if (LOG_LEVELS.indexOf(level) >= LOG_LEVELS.indexOf(threshold.level)) logger[level](fields, message);
+    };
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: (fields) => above(threshold, logger.child(fields)),
+  };
 }
 
 function prettyLine(line: string, colors: Colors): string {

@@ -83,8 +83,14 @@ async function make(jsm: JetStreamManager, plan: BucketPlan, now: number): Promi
       metadata: { [FORMAT]: '1' },
     });
   } catch (error) {
-    const made = apiCode(error) === TAKEN ? await find(jsm, name) : undefined;
-    if (made) return made;
+    if (apiCode(error) === TAKEN) {
+      const made = await find(jsm, name);
+      if (made) return made;
+      // Servers that have yet to agree on it know its name before they know it.
+      throw new HubError('unavailable', `another broker is making the stream ${name}; try again`, {
+        retryAfterMs: 1000,
+      });
+    }
     throw natsFault(error, `making the stream ${name}`);
   }
 }

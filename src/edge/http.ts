@@ -6,7 +6,8 @@ import { TLSSocket } from 'node:tls';
 import type { Clock } from '../std/clock.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { ErrorCode } from '../std/errors.ts';
-import type { Logger } from '../std/logger.ts';
+import type { Logger, LogLevel, LogThreshold } from '../std/logger.ts';
+import { LOG_LEVELS } from '../std/logger.ts';
 import { writeCapacity } from '../wire/capacity.ts';
 import type { Capacity } from '../wire/capacity.ts';
 import { readPlacement } from '../wire/cluster-documents.ts';
@@ -49,6 +50,10 @@ export interface HttpParts {
   readonly door: Pick<Door, 'enterWith' | 'audit'>;
   /** Lets anybody read figures. */
   readonly publicMetrics: boolean;
+  /** What is logged, which can be changed here. */
+  readonly threshold: LogThreshold;
+  /** The id of a request that brings none. */
+  readonly newId: () => string;
 }
 
 /** Where and how to listen. */
@@ -76,7 +81,7 @@ interface Answer {
 }
 
 /** What a resource needs: nothing, or leave for what it is called. */
-type Scope = 'public' | 'metrics' | 'drain' | 'getPlacement' | 'setPlacement';
+type Scope = 'public' | 'metrics' | 'drain' | 'getPlacement' | 'setPlacement' | 'logLevel';
 
 interface Resource {
   readonly scope: Scope;
@@ -86,6 +91,8 @@ interface Resource {
 }
 
 const MAX_HEADER_BYTES = 16 * 1024;
+/** What callers may choose as the id of a request: it is written to the log. */
+const REQUEST_ID = /^[\w.:-]{1,64}$/;
 /** Time that answers under way have left when the server closes. */
 const CLOSE_MS = 1000;
 
@@ -159,17 +166,25 @@ export class HttpEdge {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { clock, logger, newId } = this.#parts;
+    const began = clock.now();
+    const { method, headers } = request;
+    const shown = headers['x-request-id'];
+    const id = typeof shown === 'string' && REQUEST_ID.test(shown) ? shown : newId();
+    const about = logger.child({ request: id, method, path: request.url?.split('?', 1)[0] });
     let answer: Answer;
     try {
       answer = await this.#answer(request);
     } catch (error) {
-      answer = this.#failure(request, error);
+      answer = failure(about, error);
     }
+    about.debug({ status: answer.status, ms: Math.round(clock.now() - began) }, 'an HTTP request');
     response.writeHead(answer.status, {
       'content-type': 'application/json; charset=utf-8',
       'content-length': Buffer.byteLength(answer.body),
       'cache-control': 'no-store',
       'x-content-type-options': 'nosniff',
+      'x-request-id': id,
       ...(this.#closing ? { connection: 'close' } : {}),
       ...answer.headers,
     });
@@ -217,13 +232,13 @@ export class HttpEdge {
     admission.require({ does: 'admin', to: scope }, '');
     return admission;
   }
+}
 
-  #failure(request: IncomingMessage, error: unknown): Answer {
-    const { code, message } = toHubError(error);
-    const status = STATUS[code] ?? 500;
-    if (status === 500) this.#parts.logger.error({ err: error, url: request.url }, 'an HTTP request failed');
-    return refusal(status, code, message, status === 401 ? { 'www-authenticate': 'Bearer' } : {});
-  }
+function failure(logger: Logger, error: unknown): Answer {
+  const { code, message } = toHubError(error);
+  const status = STATUS[code] ?? 500;
+  if (status === 500) logger.error({ error }, 'an HTTP request failed');
+  return refusal(status, code, message, status === 401 ? { 'www-authenticate': 'Bearer' } : {});
 }
 
 function resources({
@@ -232,6 +247,8 @@ function resources({
   capacity,
   drain,
   placement,
+  logger,
+  threshold,
 }: HttpParts): ReadonlyMap<string, Resource> {
   const check = (verdict: HealthCheck['concerns']): Resource => ({
     scope: 'public',
@@ -294,7 +311,37 @@ function resources({
         },
       },
     ],
+    [
+      '/log-level',
+      {
+        scope: 'logLevel',
+        methods: {
+          GET: () => json(200, { level: threshold.level }),
+          PUT: (body) => {
+            const from = threshold.level;
+            threshold.level = readLevel(body);
+            logger.warn({ from, to: threshold.level }, 'what is logged was changed');
+            return json(200, { level: threshold.level });
+          },
+        },
+      },
+    ],
   ]);
+}
+
+/** `{"level":"debug"}` */
+function readLevel(body: string): LogLevel {
+  let level: unknown;
+  try {
+    ({ level } = JSON.parse(body) as { readonly level?: unknown });
+  } catch {
+    // As if it said none.
+  }
+  const known = LOG_LEVELS.find((each) => each === level);
+  if (known !== undefined) return known;
+  throw new HubError('invalid', `say {"level": "…"}, with one of ${LOG_LEVELS.join(', ')}`, {
+    field: 'level',
+  });
 }
 
 function newServer(

@@ -7,6 +7,17 @@ export interface Logger {
   child(fields: object): Logger;
 }
 
+/** What an event is worth, least first. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error'] as const;
+
+/** One of them. */
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** The least important level that is written, by a logger and all its children; it may be set while they are in use. */
+export interface LogThreshold {
+  level: LogLevel;
+}
+
 /** A logger that says nothing. */
 export const silent: Logger = {
   debug() {},

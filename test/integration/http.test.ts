@@ -8,6 +8,7 @@ import { HttpEdge } from '../../src/edge/http.ts';
 import type { DrainStatus, HttpOptions, HttpParts } from '../../src/edge/http.ts';
 import type { TlsSource } from '../../src/edge/tls.ts';
 import { HubError } from '../../src/std/errors.ts';
+import type { Logger, LogThreshold } from '../../src/std/logger.ts';
 import { silent } from '../../src/std/logger.ts';
 import { systemClock } from '../../src/std/system.ts';
 import { readCapacity } from '../../src/wire/capacity.ts';
@@ -64,6 +65,8 @@ const ADMIN = 'admin-token-0123456';
 class FakeBroker {
   checks: readonly HealthCheck[] = [];
   drainState: DrainStatus['state'] = 'serving';
+  threshold: LogThreshold = { level: 'info' };
+  logger: Logger = silent;
   metricsText = () => Promise.resolve('metric 1\n');
   readCapacity = () => CAPACITY;
   placement: PlacementDocument = {
@@ -79,7 +82,7 @@ class FakeBroker {
   parts(lock: LockSettings): HttpParts {
     return {
       clock: systemClock,
-      logger: silent,
+      logger: this.logger,
       health: () => ({ checks: this.checks, version: '1.2.3', uptimeMs: 3_723_500 }),
       metrics: { contentType: 'text/plain; version=0.0.4; charset=utf-8', text: () => this.metricsText() },
       capacity: () => this.readCapacity(),
@@ -98,6 +101,8 @@ class FakeBroker {
       },
       door: doorOf(lock),
       publicMetrics: false,
+      threshold: this.threshold,
+      newId: () => 'made here',
     };
   }
 }
@@ -109,10 +114,25 @@ afterEach(async () => {
 
 async function start(options: Partial<HttpOptions> = {}, lock: LockSettings = OPEN) {
   const broker = new FakeBroker();
+  const logged: object[] = [];
+  broker.logger = noting(logged);
   const edge = new HttpEdge(broker.parts(lock), { ...OPTIONS, ...options });
   const port = await edge.listen();
   open.push(edge);
-  return { broker, edge, port };
+  return { broker, edge, port, logged };
+}
+
+/** A logger that keeps every event as one object. */
+function noting(events: object[], known: object = {}): Logger {
+  const at = (level: string) => (fields: object, message: string) =>
+    void events.push({ level, ...known, ...fields, message });
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: (fields) => noting(events, { ...known, ...fields }),
+  };
 }
 
 interface Reply {
@@ -177,6 +197,56 @@ function check(change: Partial<HealthCheck>): HealthCheck {
 function errorOf(reply: Reply): { code: string; message: string } {
   return (JSON.parse(reply.body) as { error: { code: string; message: string } }).error;
 }
+
+describe('what is logged', () => {
+  const put = (level: unknown): Call => ({ method: 'PUT', body: JSON.stringify({ level }) });
+
+  test('is changed while the broker runs, by administrators', async () => {
+    const { broker, port } = await start();
+    expect(await call(port, '/log-level')).toMatchObject({ status: 200, body: '{"level":"info"}' });
+    expect(await call(port, '/log-level', put('debug'))).toMatchObject({
+      status: 200,
+      body: '{"level":"debug"}',
+    });
+    expect(broker.threshold.level).toBe('debug');
+    for (const wrong of ['loud', 3, undefined]) {
+      const reply = await call(port, '/log-level', put(wrong));
+      expect(reply.status).toBe(400);
+      expect(errorOf(reply).message).toContain('debug, info, warn, error');
+    }
+    expect(broker.threshold.level).toBe('debug');
+    const locked = await start({}, { adminTokens: [ADMIN] });
+    expect((await call(locked.port, '/log-level', put('debug'))).status).toBe(403);
+    expect(locked.broker.threshold.level).toBe('info');
+  });
+
+  test('of a request has the id that it came with, or one that it learns', async () => {
+    const { broker, port, logged } = await start();
+    broker.metricsText = () => Promise.reject(new Error('no figures'));
+    const id = 'trace-7:a.b';
+    expect((await call(port, '/metrics', { headers: { 'x-request-id': id } })).headers['x-request-id']).toBe(
+      id,
+    );
+    expect(logged).toMatchObject([
+      { level: 'error', request: id, method: 'GET', path: '/metrics', error: { message: 'no figures' } },
+      { level: 'debug', request: id, status: 500 },
+    ]);
+    for (const bad of ['', 'a b', 'x'.repeat(65)]) {
+      const reply = await call(port, '/healthz', { headers: { 'x-request-id': bad } });
+      expect(reply.headers['x-request-id']).toBe('made here');
+    }
+  });
+
+  test('is neither a token nor a body', async () => {
+    const { port, logged } = await start({}, { adminTokens: [ADMIN] });
+    const headers = { authorization: `Bearer ${ADMIN}` };
+    await call(port, '/log-level?token=hidden', { ...put('warn'), headers });
+    await call(port, '/drain', { method: 'POST', headers, body: 'a secret' });
+    const all = JSON.stringify(logged);
+    expect(all).toContain('/log-level');
+    for (const secret of [ADMIN, 'a secret', 'hidden']) expect(all).not.toContain(secret);
+  });
+});
 
 describe('health', () => {
   test.each(['/healthz', '/readyz', '/health', '/ready', '/health?verbose'])(

@@ -158,10 +158,18 @@ export class Landscape {
     const worker = await this.#connect(0, 'worker');
     await worker.work(
       'type:steady',
-      async (task, { progress }) => {
-        progress(50);
+      async (task, context) => {
+        context.progress(50);
         await new Promise((resolve) => setTimeout(resolve, 2));
         return task.text();
+      },
+      { concurrency: 20 },
+    );
+    await worker.work(
+      'slow',
+      async (_, context) => {
+        context.progress(50, 'half of it');
+        await new Promise((resolve) => setTimeout(resolve, 300));
       },
       { concurrency: 20 },
     );
@@ -191,7 +199,12 @@ export class Landscape {
       const firehose = Array.from({ length: 5 }, () => ({ to: 'firehose', payload: 'y'.repeat(20_000) }));
       const nobody = Array.from({ length: turn < 3 ? 80 : 2 }, () => ({ to: 'nobody', payload: 'z' }));
       const known = { to: 'type:steady', id: 'the same', payload: 'x' };
-      const others = [known, { to: 'flaky', payload: 'f' }, { to: 'picky', payload: 'p' }];
+      const others = [
+        known,
+        { to: 'flaky', payload: 'f' },
+        { to: 'picky', payload: 'p' },
+        { to: 'slow', requester: 'asker' },
+      ];
       await hub.publishBatch([...steady, ...firehose, ...nobody, ...others]).catch(() => {});
       await new Promise((resolve) => setTimeout(resolve, 50));
     }

@@ -28,14 +28,15 @@ export function addServe(program: Command, cli: Cli): void {
 
 async function serve(cli: Cli, command: Command, flags: Record<string, unknown>): Promise<void> {
   const { config } = cli.load(command, flags);
-  const logger = createLogger(config, cli.terminal.stderr);
+  const threshold = { level: config.log.level };
+  const logger = createLogger(config, cli.terminal.stderr, threshold);
   using interruption = cli.terminal.untilInterrupted();
   const interrupted = new Promise<void>((resolve) => {
     interruption.signal.addEventListener('abort', () => resolve());
   });
   // Loaded here, because no other command needs it.
   const { startEmbedded } = await import('../../embedded.ts');
-  const embedded = await startEmbedded(config, logger);
+  const embedded = await startEmbedded(config, logger, threshold);
   const output = cli.output(command);
   output.event(facts(config, embedded), welcome(cli.version, config, embedded));
   const reason = await Promise.race([interrupted, embedded.failed]);

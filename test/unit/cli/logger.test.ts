@@ -3,7 +3,7 @@ import { text } from 'node:stream/consumers';
 import { expect, test } from '@jest/globals';
 import { createLogger } from '../../../src/cli/logger.ts';
 import { HubError } from '../../../src/std/errors.ts';
-import type { Logger } from '../../../src/std/logger.ts';
+import type { Logger, LogThreshold } from '../../../src/std/logger.ts';
 
 type Log = Parameters<typeof createLogger>[0]['log'];
 
@@ -25,6 +25,26 @@ test('programs get a line of JSON with the service, the fields and what an error
     ...{ level: 40, service: 'hub', environment: 'test', shard: 3, msg: 'can not go on' },
     error: { message: 'the log is torn', code: 'corrupt', field: 'data.dir' },
   });
+});
+
+test('what is written can be changed while it is in use, for children too', async () => {
+  const screen = new PassThrough();
+  const threshold: LogThreshold = { level: 'warn' };
+  const config = {
+    log: { level: 'warn', format: 'json' },
+    service: { name: 'hub', environment: 'test' },
+  } as const;
+  const child = createLogger(config, screen, threshold).child({ shard: 1 });
+  child.info({}, 'before');
+  threshold.level = 'debug';
+  child.debug({ step: 2 }, 'while');
+  threshold.level = 'error';
+  child.warn({}, 'after');
+  screen.end();
+  const lines = (await text(screen)).trimEnd().split('\n');
+  expect(lines.map((line) => JSON.parse(line) as object)).toMatchObject([
+    { level: 20, msg: 'while', shard: 1, step: 2 },
+  ]);
 });
 
 test('people get a line of text', async () => {
