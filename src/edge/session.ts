@@ -503,6 +503,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     index: number,
     ticket: Ticket,
   ): void {
+    // It has ended since an owner here took that and was replaced: nobody must hear of the session again.
+    if (this.broker.sessions.get(this.session) !== this) return;
     this.broker.relay.settle(this, shard, bytes, start, end, (error) => {
       if (error) ticket.refuse(index, error);
       else ticket.done(1);
