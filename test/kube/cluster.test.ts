@@ -27,13 +27,14 @@ spec:
   config:
     delivery: { maxAttempts: 1000, backoffInitialMs: 1ms }
 `;
+const SMALL = { requests: { cpu: '200m', memory: '128Mi' }, limits: { memory: '512Mi' } };
 const NAMESPACE = 'agents';
 const OPERATOR = 'operator';
 const SHARED = 'type:chaos';
 const CREWS = 2;
 /** Tasks that must go through before, and again after, whatever happens under load. */
 const FLOW = 300;
-const PATIENCE = '--timeout=170s';
+const PATIENCE = '--timeout=280s';
 
 const random = new SeededRandom(Number(process.env['SEED'] ?? 7));
 let cluster: KubeCluster;
@@ -178,6 +179,77 @@ test('a changed configuration reaches one broker after the other under load', as
   });
   // All but that of NATS.
   expect((await made()).split(' ').filter((uid) => before.includes(uid))).toHaveLength(1);
+});
+
+const change = (spec: object): Promise<string> =>
+  kubectl('patch', 'bc/hub', '--type=merge', `--patch=${JSON.stringify({ spec })}`);
+
+test('an image that can not be had stops the update under load, and the other brokers go on', async () => {
+  await underLoad(async () => {
+    await change({ image: 'agenthub:nobody-has-this' });
+    await wait('bc/hub', '--for=condition=Degraded');
+    const reason = await field('bc/hub', '.status.conditions[?(@.type=="Degraded")].reason');
+    expect(reason).toMatch(/Err?ImagePull|ImagePullBackOff/);
+    expect(await field('statefulset/hub-default', '.status.readyReplicas')).toBe('2');
+    await change({ image: null });
+    await wait('bc/hub', '--for=condition=Degraded=False');
+    await settled(3);
+  });
+});
+
+test('a node that is drained under load gives its brokers up one after the other', async () => {
+  const node = await field('pod/hub-default-0', '.spec.nodeName');
+  await underLoad(async () => {
+    const only = ['--pod-selector=agenthub.io/pool=default', '--delete-emptydir-data', '--ignore-daemonsets'];
+    await cluster.kubectl('drain', node, ...only, PATIENCE);
+    expect(await field('pods', `.items[?(@.spec.nodeName=="${node}")].metadata.name`)).not.toContain(
+      'hub-default',
+    );
+    await cluster.kubectl('uncordon', node);
+    await settled(3);
+  });
+});
+
+test('NATS that is killed under load comes back with all that it had acknowledged', async () => {
+  await underLoad(async () => {
+    await cluster.exec('sh', ['-c', kill('hub-nats-0')]);
+    await wait('pod/hub-nats-0', '--for=jsonpath={.status.containerStatuses[0].restartCount}=1');
+    await wait('pod/hub-nats-0', '--for=condition=Ready');
+    await settled(3);
+  });
+});
+
+test('tasks move to a pool of their own under load, and back when it is taken out', async () => {
+  const main = { name: 'default', resources: SMALL };
+  const pool = {
+    name: 'chaos',
+    resources: SMALL,
+    minReplicas: 1,
+    replicas: 1,
+    rules: [{ taskTypes: 'chaos' }],
+  };
+  await underLoad(async () => {
+    await change({ pools: [main, pool] });
+    await settled(4);
+    expect(await field('bc/hub', '.status.placement.rules')).toBe('1');
+    await change({ pools: [main] });
+    await settled(3);
+    expect(await field('statefulsets', '.items[*].metadata.name')).not.toContain('hub-chaos');
+  });
+});
+
+test('brokers become more under load, and fewer when it is over', async () => {
+  const targets = { tasksPerSecond: 50, agents: 0, cpuPercent: 0, memoryPercent: 0 };
+  const fast = { stabilizationWindowSeconds: 0, policies: [{ type: 'Pods', value: 2, periodSeconds: 5 }] };
+  const autoscaling = { mode: 'Auto', intervalSeconds: 5, targets, scaleUp: fast, scaleDown: fast };
+  const pools = [{ name: 'default', resources: SMALL, minReplicas: 2, maxReplicas: 4 }];
+  await underLoad(async () => {
+    await change({ autoscaling, pools });
+    await wait('bc/hub', '--for=jsonpath={.status.ready}=4/4');
+  });
+  await wait('bc/hub', '--for=jsonpath={.status.ready}=2/2');
+  await change({ autoscaling: { mode: 'Off' }, pools: [{ name: 'default', resources: SMALL }] });
+  await settled(3);
 });
 
 test('an operator that ends in the middle of a scale-down is replaced by one that finishes it', async () => {
