@@ -58,6 +58,22 @@ bench-compare: install nats-server ## Measure beside JetStream, RabbitMQ and Bul
 bench: install ## Measure beside bare gRPC and write docs/benchmarks: make bench ONLY=native ARGS=--quick
 	@$(OWN) exec node test/bench/main.ts $${ONLY:+--only "$$ONLY"} $(ARGS)
 
+##@ Trust it
+.PHONY: fuzz sbom audit
+
+fuzz: install ## Feed a broker whatever may come: make fuzz DURATION=10m, or again: make fuzz SEED=7 CASES=1
+	@$(OWN) exec node test/fuzz/main.ts $${DURATION:+--duration "$$DURATION"} $${SEED:+--seed "$$SEED"} $${CASES:+--cases "$$CASES"}
+
+sbom: install ## Write agenthub.cdx.json: all that is shipped, in CycloneDX
+	@npm sbom --sbom-format cyclonedx --omit=dev --package-lock-only > agenthub.cdx.json
+	@echo 'agenthub.cdx.json lists what is shipped.'
+
+audit: install ## Ask the registry for known holes in what is shipped
+	@if said="$$(npm audit --omit=dev 2>&1)"; then echo "$$said"; \
+	elif grep -qE 'audit endpoint|ENOAUDIT|ENOTFOUND|ECONNREFUSED|ETIMEDOUT' <<<"$$said"; then \
+	  echo "The registry $$(npm config get registry) can't be asked: it has no audits, or can't be reached." >&2; exit 2; \
+	else echo "$$said"; exit 1; fi
+
 ##@ Try it on Kubernetes, a real one of its own, as root
 .PHONY: kube-test kube-up kube-shell kube-down kube-images kube-tools
 

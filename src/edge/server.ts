@@ -37,9 +37,6 @@ export interface GrpcParts {
   readonly counts: GuardCounts;
 }
 
-/** Frames that are wrong that a connection may have before it ends; empty ones, too. */
-const MAX_INVALID_FRAMES = 100;
-
 /** The gRPC port: services come in by constructor, connections are bounded and kept honest. */
 export class GrpcEdge {
   private readonly server: Server;
@@ -74,7 +71,6 @@ export class GrpcEdge {
       // The guard is to be first, since it counts and says what it does.
       streamResetRate: 2 * options.maxResetsPerSecond,
       streamResetBurst: 40 * options.maxResetsPerSecond,
-      maxSessionInvalidFrames: MAX_INVALID_FRAMES,
     });
     for (const { definition, implementation } of services) this.server.addService(definition, implementation);
   }
