@@ -50,8 +50,18 @@ export class Fuzz {
   static async start(): Promise<Fuzz> {
     const dir = mkdtempSync(join(tmpdir(), 'agenthub-fuzz-'));
     const flags = ['--data-log', 'memory', '--shards', '4', '--grpc-request-timeout-ms', '500ms'];
-    const limits = ['--limits-mailboxes', '10000', '--limits-sessions', '1000', '--grpc-handshake-timeout-ms', '500ms'];
-    const fuzz = new Fuzz(await ServeProcess.start(dir, [...flags, ...limits, '--retention-task-ms', '10s']), dir);
+    const limits = [
+      '--limits-mailboxes',
+      '10000',
+      '--limits-sessions',
+      '1000',
+      '--grpc-handshake-timeout-ms',
+      '500ms',
+    ];
+    const fuzz = new Fuzz(
+      await ServeProcess.start(dir, [...flags, ...limits, '--retention-task-ms', '10s']),
+      dir,
+    );
     await fuzz.check();
     fuzz.memory = await fuzz.resident();
     return fuzz;
@@ -119,7 +129,13 @@ export class Fuzz {
       responseStream: true,
     });
     const options = { deadline: Date.now() + CALL_MS };
-    const call = this.client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, new Metadata(), options);
+    const call = this.client.makeBidiStreamRequest(
+      path,
+      requestSerialize,
+      responseDeserialize,
+      new Metadata(),
+      options,
+    );
     return new Promise((resolve) => {
       call.on('data', () => {});
       call.on('error', () => {});
@@ -146,13 +162,30 @@ export class Fuzz {
     }
     const begin = Buffer.concat([PREFACE, frame(4, 0, 0)]);
     const bytes = Buffer.concat(parts);
-    return this.raw(this.broker.grpc, random.chance(0.8) ? [begin, mutated(random, bytes)] : [mutated(random, begin), bytes]);
+    return this.raw(
+      this.broker.grpc,
+      random.chance(0.8) ? [begin, mutated(random, bytes)] : [mutated(random, begin), bytes],
+    );
   }
 
   private http(random: SeededRandom): Promise<void> {
-    const path = pick(random, ['/healthz', '/metrics', '/capacity', '/readyz', '/placement', '/', '/%', `/${'x'.repeat(9000)}`]);
+    const path = pick(random, [
+      '/healthz',
+      '/metrics',
+      '/capacity',
+      '/readyz',
+      '/placement',
+      '/',
+      '/%',
+      `/${'x'.repeat(9000)}`,
+    ]);
     const method = pick(random, ['GET', 'HEAD', 'PUT', 'OPTIONS', 'TRACE', 'get', '\u0000']);
-    const headers = pick(random, ['', 'content-length: 5\r\n\r\nhello', 'transfer-encoding: chunked\r\n\r\nffffffff\r\n', 'expect: 100-continue']);
+    const headers = pick(random, [
+      '',
+      'content-length: 5\r\n\r\nhello',
+      'transfer-encoding: chunked\r\n\r\nffffffff\r\n',
+      'expect: 100-continue',
+    ]);
     const text = `${method} ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n${headers}\r\n\r\n`;
     return this.raw(this.broker.http, [mutated(random, Buffer.from(text))]);
   }
@@ -186,7 +219,7 @@ function refusedOrNot(act: () => unknown): Promise<void> {
   try {
     act();
   } catch (error) {
-    if (!(error instanceof HubError) || error.code === 'internal') return Promise.reject(error as Error);
+    if (!(error instanceof HubError) || error.code === 'internal') return Promise.reject(error);
   }
   return Promise.resolve();
 }

@@ -30,6 +30,8 @@ try {
   console.log(`${seed - first} cases, and nothing has happened.`);
 } catch (error) {
   console.error(`Seed ${seed} (or one of the ${CHECK_EVERY} before it):`, error);
-  console.error(`Again: make fuzz SEED=${seed} CASES=1, or SEED=${Math.max(first, seed - CHECK_EVERY)} CASES=${CHECK_EVERY + 1}`);
+  console.error(
+    `Again: make fuzz SEED=${seed} CASES=1, or SEED=${Math.max(first, seed - CHECK_EVERY)} CASES=${CHECK_EVERY + 1}`,
+  );
   process.exit(1);
 }

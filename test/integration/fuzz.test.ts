@@ -12,7 +12,9 @@ afterAll(() => fuzz.end());
 
 test('whatever comes ends in an answer, and the broker works on', async () => {
   for (let seed = 1; seed <= CASES; seed += 10) {
-    const some = Array.from({ length: 10 }, (_, index) => fuzz.run(seed + index).catch((error: unknown) => ({ seed: seed + index, error })));
+    const some = Array.from({ length: 10 }, (_, index) =>
+      fuzz.run(seed + index).catch((error: unknown) => ({ seed: seed + index, error })),
+    );
     const failed = (await Promise.all(some)).filter((each) => each !== undefined);
     expect(failed).toEqual([]);
   }
