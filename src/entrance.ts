@@ -27,7 +27,7 @@ export interface EntranceParts {
 /** The door that the configuration asks for. */
 export interface Entrance {
   readonly door: Door;
-  /** Has `rejudge` called whenever the policy was replaced: sessions have to be judged anew. */
+  /** Has `rejudge` called whenever the policy or tokens were replaced: sessions have to be judged anew. */
   watch(rejudge: () => void): void;
   /** Files are looked at no more. */
   close(): void;
@@ -75,7 +75,8 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
     const path = auth[`${list}File`];
     if (path === undefined) return () => [listed];
     const what = `auth.${list}File: the file ${path}`;
-    const file = live(path, what, (text) => readTokens(text, role, what), `auth.${list}File`);
+    const read = (text: string): Tokens => readTokens(text, role, what);
+    const file = live(path, what, read, `auth.${list}File`, () => rejudge());
     return () => [listed, file.value];
   };
   const issuerOf = (options: IssuerOptions): JwtIssuer => {

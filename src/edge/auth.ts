@@ -9,7 +9,7 @@ import { ANONYMOUS, loopback, principal } from '../trust/principal.ts';
 import type { JwtIssuer } from './jwt.ts';
 import { issuerOf } from './jwt.ts';
 import type { Tokens } from './tokens.ts';
-import { holderOf } from './tokens.ts';
+import { holderOf, namesIn } from './tokens.ts';
 
 /** What names the principal in a client certificate that was verified: nothing, or that part of it. */
 export type CertificateName = 'none' | 'cn' | 'dns' | 'uri';
@@ -84,13 +84,23 @@ export class Lock {
     else done(undefined, found);
   }
 
+  /** Whether somebody who was let in would still be: tokens may have been taken out of their files. */
+  stands({ source, name, role }: Principal): boolean {
+    if (source !== 'token') return true;
+    const { tokens, adminTokens } = this.#options;
+    return (role === 'admin' ? adminTokens() : tokens()).some((known) => namesIn(known).has(name));
+  }
+
   #find({ authorization, address, certificate }: Credentials) {
     const { issuers, certificates, insecure } = this.#options;
     const agents = this.#options.tokens().reduce((sum, { size }) => sum + size, 0) + issuers.length;
     const admins = this.#options.adminTokens().reduce((sum, { size }) => sum + size, 0);
     if (authorization !== undefined && agents + admins > 0) return this.#holder(authorization);
     const shown = certificates === 'none' ? undefined : certificate();
-    if (shown) return principal('cert', nameIn(shown, certificates));
+    if (shown) {
+      const expiresAt = Date.parse(shown.valid_to) || Infinity;
+      return principal('cert', nameIn(shown, certificates), { expiresAt });
+    }
     const keyless = agents === 0 && certificates === 'none';
     if (address !== undefined && isLoopback(address)) {
       if (admins === 0) return loopback('admin');

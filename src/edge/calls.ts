@@ -32,6 +32,8 @@ export interface Admission {
   readonly rights: Rights;
   /** The same by the policy that is in force later. */
   judged(): Rights;
+  /** Whether what it has shown is still good, apart from its time. */
+  stands(): boolean;
   /** Throws HubError `permission`, and writes it down, if it may not do that. */
   require(act: Act, field: string): void;
   /** Writes the refusal down, and throws it. */
@@ -104,6 +106,11 @@ export class Door {
     };
   }
 
+  /** Whether that principal would still be let in. */
+  stands(principal: Principal): boolean {
+    return this.options.lock.stands(principal);
+  }
+
   /** What that principal may do by the policy that is in force now. */
   rightsOf(principal: Principal): Rights {
     const policy = this.options.policy();
@@ -134,6 +141,10 @@ class Visitor implements Admission {
 
   judged(): Rights {
     return this.door.rightsOf(this.principal);
+  }
+
+  stands(): boolean {
+    return this.door.stands(this.principal);
   }
 
   require(act: Act, field: string): void {

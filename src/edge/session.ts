@@ -124,6 +124,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   /** Who its client is, as it was shown on its last connection, and what that may do now. */
   private admission: Admission;
   private rights: Rights;
+  /** What its client has shown is not good any more. */
+  private withdrawn = false;
   /** When the client was told that it has to show anew who it is; 0: it was not. */
   private expiredAt = 0;
   private readonly seal: LeaseSeal | undefined;
@@ -290,10 +292,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (this.transport && now - this.heardAt > this.options.timeoutMs) {
       this.close(new HubError('deadline', 'no heartbeat was heard in time; reconnect'));
     }
-    if (this.transport && now >= this.admission.principal.expiresAt) this.expire(now);
+    if (this.transport && (this.withdrawn || now >= this.admission.principal.expiresAt)) this.expire(now);
   }
 
   rejudge(): void {
+    this.withdrawn = !this.admission.stands();
     this.rights = this.admission.judged();
     for (const { number, mailbox, spec } of this.attachments.all()) {
       const refusal = attachRefusal(this.rights, mailbox, spec.agent, spec.listener);
@@ -307,13 +310,13 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   /** What its client has shown is void from now on: it may come back with something else. */
   private expire(now: number): void {
     const { graceMs } = this.options;
-    const what = this.admission.principal.source === 'cert' ? 'certificate' : 'token';
+    const what = `${this.admission.principal.source === 'cert' ? 'certificate' : 'token'} ${this.withdrawn ? 'was withdrawn' : 'has expired'}`;
     if (this.expiredAt === 0) {
       this.expiredAt = now;
-      return this.goAway(`the ${what} has expired; reconnect with a new one`, graceMs, false);
+      return this.goAway(`the ${what}; reconnect with a new one`, graceMs, false);
     }
     if (now - this.expiredAt < graceMs) return;
-    this.close(new HubError('unauthenticated', `the ${what} has expired; open a session with a new one`));
+    this.close(new HubError('unauthenticated', `the ${what}; open a session with a new one`));
   }
 
   /** Notes that the client has said something. */

@@ -195,6 +195,11 @@ export class Subscriber implements EdgeSession {
 
   rejudge(): void {
     const { admission, needs } = this.options.leave;
+    if (!admission.stands()) {
+      return this.end(
+        new HubError('unauthenticated', 'the token was withdrawn; subscribe again with a new one'),
+      );
+    }
     const refusal = admission.judged().refusal(needs, needs.field);
     if (refusal) this.end(refusal);
   }

@@ -49,6 +49,16 @@ export function holderOf(tokens: Tokens, token: string): Principal | undefined {
   return tokens.get(digestOf(token));
 }
 
+/** The names of all who have a token. */
+export function namesIn(tokens: Tokens): ReadonlySet<string> {
+  let names = NAMES.get(tokens);
+  if (names === undefined) NAMES.set(tokens, (names = new Set([...tokens.values()].map(({ name }) => name))));
+  return names;
+}
+
+/** Worked out once for each reading of a file: every session asks. */
+const NAMES = new WeakMap<Tokens, ReadonlySet<string>>();
+
 function entryOf(digest: string, [name, ...groups]: readonly string[], role: Role): [string, Principal] {
   return [digest, principal('token', name ?? digest.slice(0, 8), { groups, role })];
 }

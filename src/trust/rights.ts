@@ -1,3 +1,4 @@
+import { laneOf } from '../core/placement.ts';
 import { BROADCAST, home, parseMailbox } from '../core/shard.ts';
 import { HubError } from '../std/errors.ts';
 import type { Grant, Policy, Rule } from './policy.ts';
@@ -138,15 +139,17 @@ export class Rights {
       case 'work':
         return this.ownRule(to);
       case 'read':
-        return this.ownRule(to) ?? this.granting('read', to);
+        return this.ownRule(to) ?? this.granting('read', wholeOf(to));
       case 'manage':
-        return this.agentsOwn(to) ?? this.granting('manage', livingOf(to));
+        return this.agentsOwn(to) ?? this.granting('manage', wholeOf(livingOf(to)));
       case 'admin':
         return this.granting('admin', to);
     }
   }
 
-  private ownRule(mailbox: string): Rule | undefined {
+  /** Of what is split, a part counts as the whole. */
+  private ownRule(part: string): Rule | undefined {
+    const mailbox = wholeOf(part);
     return (
       this.agentsOwn(mailbox) ?? (mailbox.startsWith('type:') ? this.granting('work', mailbox) : undefined)
     );
@@ -198,6 +201,11 @@ export class Rights {
 function remember<V>(map: Map<string, V>, key: string, value: V): void {
   if (map.size >= REMEMBERED) map.clear();
   map.set(key, value);
+}
+
+/** The capability, or its dead letters, that a mailbox is a part of, if it is one; agents are not split. */
+function wholeOf(mailbox: string): string {
+  return home(mailbox).startsWith('type:') ? (laneOf(mailbox)?.base ?? mailbox) : mailbox;
 }
 
 /** What dead letters were before. */

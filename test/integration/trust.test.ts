@@ -345,11 +345,33 @@ describe('the event bus', () => {
   });
 });
 
-test('a token that is taken out of its file lets nobody in any more', async () => {
-  const broker = await start();
+test('a token that is taken out of its file lets nobody in any more, and ends the sessions of its holder', async () => {
+  const broker = await start({ session: { heartbeatMs: '100ms', graceMs: '200ms' } });
+  const worker = await Agent.connect(broker, {}, WORKER);
+  const planner = await Agent.connect(broker, {}, PLANNER);
   put('tokens', `${PLANNER} planner\n`);
   const call = () => broker.call(Broker.method.publish, { tasks: [{ to: 'planner' }] }, as(WORKER));
   await until(async () => (await ending(call())).code === UNAUTHENTICATED);
-  const kept = broker.call(Broker.method.publish, { tasks: [{ to: 'worker' }] }, as(PLANNER));
-  expect((await ending(kept)).code).toBe(OK);
+  expect((await worker.goAways.next()).reason).toContain('withdrawn');
+  expect((await worker.status).code).toBe(UNAUTHENTICATED);
+  expect((await planner.publish([{ to: 'worker' }])).refused).toEqual([]);
 });
+
+test('a token is replaced by another one of the same name, and nothing is interrupted', async () => {
+  const broker = await start({ session: { heartbeatMs: '100ms', graceMs: '200ms' } });
+  const worker = await Agent.connect(broker, {}, WORKER);
+  await worker.attach(1, 'worker');
+  put('tokens', `${TOKENS}another-token-01234 worker\n`);
+  const next = (): Promise<unknown> =>
+    broker.call(Broker.method.publish, { tasks: [{ to: 'planner' }] }, as('another-token-01234'));
+  await until(async () => (await ending(next())).code === OK);
+  put('tokens', TOKENS.replace(`${WORKER} worker`, 'another-token-01234 worker'));
+  await until(async () => (await ending(next())).code === OK && (await lockedOut(broker)));
+  await broker.call(Broker.method.publish, { tasks: [{ to: 'worker', id: 'a' }] }, as(PLANNER));
+  expect(await worker.ids(1)).toEqual(['a']);
+});
+
+async function lockedOut(broker: TestBroker): Promise<boolean> {
+  const call = broker.call(Broker.method.publish, { tasks: [{ to: 'planner' }] }, as(WORKER));
+  return (await ending(call)).code === UNAUTHENTICATED;
+}

@@ -12,6 +12,7 @@ export const ANYBODY: Admission = {
   peer: 'test',
   rights,
   judged: () => rights,
+  stands: () => true,
   require() {},
   refuse(refusal) {
     throw refusal;
