@@ -58,6 +58,8 @@ GET /metrics                                            out   out    out      no
 GET /capacity                                           out   out    out      no     yes    yes
 GET /placement                                          out   out    out      no     yes    yes
 PUT /placement                                          out   out    out      no     yes    yes
+GET /log-level                                          out   out    out      no     yes    yes
+PUT /log-level                                          out   out    out      no     yes    yes
 GET /drain                                              out   out    out      no     yes    yes
 POST /drain                                             out   out    out      no     yes    yes
 DELETE /drain                                           out   out    out      no     yes    yes
@@ -142,10 +144,10 @@ describe('the table', () => {
   test('has a row for every route and method', async () => {
     const { body } = await ask('GET', '/no-such-resource', ADMIN);
     const { error } = JSON.parse(body) as { error: { message: string } };
-    const paths = error.message.match(/\/\w+/g) ?? [];
+    const paths = error.message.match(/\/[\w-]+/g) ?? [];
     const routes = await Promise.all(
       paths.map(async (path) => {
-        const { allow } = await ask('PATCH', path, ADMIN);
+        const { allow } = await ask('OPTIONS', path, ADMIN);
         return allow.map((method) => `${method} ${path}`);
       }),
     );
