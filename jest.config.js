@@ -12,7 +12,6 @@ export default {
     '<rootDir>/test/kube/',
     '<rootDir>/test/obs/',
     '<rootDir>/test/chaos/replicas.test.ts',
-    '<rootDir>/test/chaos/full-log.test.ts',
     '<rootDir>/test/operator/operator.test.ts',
   ],
   testTimeout: 20_000,

@@ -45,6 +45,9 @@ const UPKEEP_MS = 1000;
 /** While less than this share of the log's room is left, no task is accepted. */
 const FULL_SHARE = 0.25;
 
+/** Results of other shards wait while a log takes so many times what it may. */
+const OVERFLOW = 2;
+
 /** Mailboxes of which other brokers are told that they are full. */
 const FULL_TOLD = 1000;
 
@@ -129,10 +132,8 @@ export class Broker {
   private upkeepTimer: Timer | undefined;
   private turn = 0;
   private overHighWater = false;
-  /** Bytes of the log's room that tasks must leave. */
-  private reserve = 0;
-  /** Tasks have had to wait for room. */
-  private starving = false;
+  /** Shards of which tasks have had to wait for room. */
+  private readonly starving = new Set<number>();
 
   constructor(options: BrokerOptions) {
     const { cluster, log, clock, random, metrics, delivery, links } = options;
@@ -160,6 +161,7 @@ export class Broker {
       taskBytes: options.limits.taskBytes,
       batchTasks: options.limits.batchTasks,
       fullness: {
+        crammed: (shard, waiting) => this.crammed(shard, waiting),
         full: (shard, mailbox) => this.full(shard, mailbox),
         known: (shard, hashes, answer) => this.known.ask(shard, hashes, answer),
         closed: () => this.closed(),
@@ -190,9 +192,13 @@ export class Broker {
           traces: options.traces,
           strangersUntil: () => (this.current === 'starting' ? Infinity : this.sessions.strangersUntil),
           logger: options.logger.child({ shard }),
-          forward: (destination, source, parcels, done) =>
-            this.ingress.forward(destination, source, parcels, done),
-          starved: () => this.starved(),
+          forward: (destination, source, parcels, done) => {
+            // What it sends to itself is what keeps its log from being cut.
+            if (destination !== source && this.overflows(destination))
+              clock.soon(() => done(limit(this.bound, 'the log takes no more results')));
+            else this.ingress.forward(destination, source, parcels, done);
+          },
+          starved: () => this.starved(shard),
           isAlive: (session) => this.sessions.isAlive(session),
           lost: (error) => this.shards.lost(owner, error),
         });
@@ -402,6 +408,7 @@ export class Broker {
     for (const owner of this.owners) {
       const count = owner.recipients();
       if (count > 0) recipients.push([owner.shard, count]);
+      if (this.crammed(owner.shard, 0)) full.push([owner.shard, '', this.bound]);
       for (const [mailbox] of this.crowded(owner)) {
         const met = this.full(owner.shard, mailbox)?.limit;
         if (met !== undefined && full.length < FULL_TOLD) full.push([owner.shard, mailbox, met]);
@@ -557,19 +564,37 @@ export class Broker {
       });
     if (this.current !== 'ready')
       return new HubError('unavailable', 'this broker is not ready', { retryAfterMs: 500 });
-    if (this.log.room() - this.ingress.waitingBytes < this.reserve) {
-      return limit(
-        this.log.bound ?? 'data.maxBytes',
-        'the log is three quarters full, the rest is for settling what is in it; add workers, or room',
-        1000,
-      );
-    }
     if (!this.overHighWater) return undefined;
     return limit(
       'limits.memoryHighWaterBytes',
       `the broker uses more than ${limits.memoryHighWaterBytes} bytes of memory; try again later`,
       1000,
     );
+  }
+
+  /**
+   * The last quarter of a log is for decisions and results: if tasks took it too, it could only grow while they
+   * are settled. What its owner elsewhere said half a second ago counts too.
+   */
+  private crammed(shard: number, waiting: number): HubError | undefined {
+    const { taken, limit: most } = this.log.fill(shard);
+    if (most === Infinity || taken + waiting <= most * (1 - FULL_SHARE))
+      return this.shards.owner(shard) ? undefined : this.fullElsewhere(shard, '');
+    return limit(
+      this.bound,
+      'the log is three quarters full, the rest is for settling what is in it; add workers, or room',
+      1000,
+    );
+  }
+
+  /** Results are let in beyond the limit, lest two logs wait for each other; but not without end: nobody may want them. */
+  private overflows(shard: number): boolean {
+    const { taken, limit: most } = this.log.fill(shard);
+    return taken > most * OVERFLOW;
+  }
+
+  private get bound(): string {
+    return this.log.bound ?? 'data.maxBytes';
   }
 
   private full(shard: number, mailbox: string): HubError | undefined {
@@ -607,7 +632,8 @@ export class Broker {
     const claim = this.cluster.claim(shard);
     const full = claim && this.cluster.vitals(claim.broker)?.full;
     const met = full?.find(([of, name]) => of === shard && name === mailbox);
-    return met && limit(met[2], `the mailbox ${mailbox} takes no more; add workers`, 1000);
+    const what = mailbox === '' ? 'the log of its shard' : `the mailbox ${mailbox}`;
+    return met && limit(met[2], `${what} takes no more; add workers`, 1000);
   }
 
   private recipients(shard: number): number {
@@ -618,26 +644,32 @@ export class Broker {
     return vitals?.recipients.find(([of]) => of === shard)?.[1] ?? 0;
   }
 
-  /**
-   * Keeps the last quarter of the log's room for decisions and results: if tasks took it too, nothing could
-   * be settled and the log would stay full for ever. In its second half no task is delivered, so that what
-   * is settled already makes room first.
-   */
+  /** A log that fills up is kept short at once, and who had to wait for room may go on when there is some. */
   private watchRoom(): void {
-    const room = this.log.room();
-    const retained = this.owners.reduce((sum, { shard }) => sum + this.log.extent(shard).bytes, 0);
-    const share = room === Infinity ? 1 : room / (room + retained);
-    this.reserve = room === Infinity ? 0 : (room + retained) * FULL_SHARE;
-    if (share < FULL_SHARE) for (const upkeep of this.upkeeps.values()) upkeep.makeRoom();
-    if (this.starving && !this.starved()) {
-      this.starving = false;
-      for (const owner of this.owners) owner.redispatch();
+    for (const [owner, upkeep] of this.upkeeps) {
+      const { taken, limit: most } = this.log.fill(owner.shard);
+      if (taken > most * (1 - FULL_SHARE)) upkeep.makeRoom();
+      if (!this.starving.has(owner.shard) || this.starved(owner.shard)) continue;
+      this.starving.delete(owner.shard);
+      owner.redispatch();
     }
   }
 
-  private starved(): boolean {
-    if (this.reserve === 0 || this.log.room() * 2 > this.reserve) return false;
-    this.starving = true;
+  /**
+   * In the second half of that last quarter no task is delivered, so that what is settled already makes room first.
+   * Where that would not be enough, as when the tasks themselves take too much, to wait would be in vain.
+   */
+  private starved(shard: number): boolean {
+    const { log } = this;
+    const { taken, limit: most } = log.fill(shard);
+    const enough = most * (1 - FULL_SHARE / 2);
+    if (taken < enough || most === Infinity) return false;
+    let passing = 0;
+    for (const [owner, upkeep] of this.upkeeps) {
+      if (log.shared || owner.shard === shard) passing += upkeep.passing();
+    }
+    if (taken - passing >= enough) return false;
+    this.starving.add(shard);
     return true;
   }
 

@@ -15,6 +15,11 @@ export interface Checkpoint {
   readonly awaiting: readonly (readonly [string, Awaited])[];
 }
 
+/** About as many bytes as a checkpoint of the state would have now. */
+export function checkpointBytes({ dedup, awaiting }: ShardState): number {
+  return dedup.size * 17 + awaiting.size * 100;
+}
+
 /**
  * Serializes a checkpoint of the state as it is now:
  * `f64 sequence | f64 cut | u32 length, ring | u32 count, (f64 order, u32 tag) of each duplicate | u16 shards, f64 forwarded, f64 received of each | u32 count,

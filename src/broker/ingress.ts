@@ -22,6 +22,8 @@ const GIVE_UP_MS = 15_000;
 
 /** What an ingress asks of the owners; the answers may be slightly stale. */
 export interface Fullness {
+  /** Whether the log of the shard has no room for tasks, or `undefined`. `waiting` bytes are on their way to it. */
+  crammed(shard: number, waiting: number): HubError | undefined;
   /** The limit that the mailbox has met, or `undefined`. */
   full(shard: number, mailbox: string): HubError | undefined;
   /**
@@ -86,6 +88,8 @@ interface Pending {
   shares: Share[];
   forwards: ((error: HubError | undefined) => void)[];
   readonly sealed: Sealed[];
+  /** Bytes of records that wait for the log, or are on their way to it. */
+  waiting: number;
   inFlight: boolean;
   scheduled: boolean;
 }
@@ -109,6 +113,8 @@ export class Ingress {
   private appended = 0;
   private made = 0;
   private readonly idPrefix: string;
+  /** What was said of shards while a batch is being published. */
+  private readonly asked = new Map<number, HubError | undefined>();
   /** Bytes that wait for the log. */
   waitingBytes = 0;
 
@@ -124,6 +130,7 @@ export class Ingress {
     const { batchTasks } = this.options;
     const { ticket } = publication;
     const closed = this.options.fullness.closed();
+    this.asked.clear();
     const words = sessionWords(publication.origin);
     this.scan.head.originHigh = words.high;
     this.scan.head.originLow = words.low;
@@ -194,12 +201,21 @@ export class Ingress {
       const shard = atlas.isPlain
         ? atlas.shardOfHash(scan.mailbox, scan.mailboxHash)
         : this.intoLane(atlas.laneOf(scan.mailbox, scan.head.hash[1]!));
-      const full = closed ?? fullness.full(shard, scan.mailbox);
+      const full = closed ?? this.crammed(shard) ?? fullness.full(shard, scan.mailbox);
       if (full) this.refuseUnknown(shard, Uint32Array.from(scan.head.hash), [{ ticket, index }], full);
       else this.add(shard, body, from, to, index, ticket);
     } catch (error) {
       this.refuse(ticket, index, toHubError(error));
     }
+  }
+
+  /** Asked once per shard and batch: tasks of one batch are published together. */
+  private crammed(shard: number): HubError | undefined {
+    const { asked } = this;
+    if (asked.has(shard)) return asked.get(shard);
+    const crammed = this.options.fullness.crammed(shard, this.pending[shard]?.waiting ?? 0);
+    asked.set(shard, crammed);
+    return crammed;
   }
 
   /** The task goes to that mailbox, which may be its own; answers with the shard. */
@@ -228,6 +244,10 @@ export class Ingress {
       // Agents may have come to another broker since.
       if (recipients > 0 || !fullness.serves(shard)) shards.push(shard);
       count += recipients;
+    }
+    for (const shard of shards) {
+      const crammed = this.crammed(shard);
+      if (crammed) throw crammed;
     }
     publication.recipients(index, count);
     if (shards.length === 0) return publication.ticket.done(1);
@@ -263,6 +283,7 @@ export class Ingress {
       shares: [],
       forwards: [],
       sealed: [],
+      waiting: 0,
       inFlight: false,
       scheduled: false,
     });
@@ -283,6 +304,7 @@ export class Ingress {
     metrics.appendTasks.observe(pending.writer.count);
     const record = pending.writer.finish(random.uint32(), clock.now());
     this.waitingBytes += record.length;
+    pending.waiting += record.length;
     pending.sealed.push({ record, shares: pending.shares, forwards: pending.forwards });
     pending.shares = [];
     pending.forwards = [];
@@ -319,6 +341,7 @@ export class Ingress {
         }
         pending.inFlight = false;
         this.waitingBytes -= sealed.record.length;
+        pending.waiting -= sealed.record.length;
         metrics.appendSeconds.observe((clock.now() - since) / 1000);
         if (!error) metrics.appendBytes.add(sealed.record.length);
         if (error) this.refuseAll(shard, sealed, error);

@@ -2,7 +2,7 @@ import { Kind, NONE, State } from '../core/task-table.ts';
 import type { Extent, Log } from '../log/log.ts';
 import type { Clock } from '../std/clock.ts';
 import type { OwnerRecordWriter } from '../wire/owner-record.ts';
-import { writeCheckpoint } from './checkpoint.ts';
+import { checkpointBytes as sizeOfCheckpoint, writeCheckpoint } from './checkpoint.ts';
 import { Decided } from './holds.ts';
 import type { Owner } from './owner.ts';
 
@@ -31,6 +31,13 @@ export interface Thrift {
 /** Duplicates that are not dropped yet, beyond which a checkpoint of them would be too large for a record. */
 const UNDROPPED = 50_000;
 
+/** Of a log that is about to be full, copies are worth their writing when they save this part: 1/16. */
+const URGENT_SHARE = 16;
+/** What an owner's record has beside its operations, about. */
+const HEAD_BYTES = 64;
+/** Copies are made of this part of what lives at a time: 1/4. */
+const ROUNDS = 4;
+
 const USUAL: Thrift = {
   sweep: 20_000,
   checkpointBytes: 1024 * 1024,
@@ -57,6 +64,12 @@ export class Upkeep {
   private busy = false;
   /** What stands below that is being copied forward, and then a checkpoint is due; 0: nothing is. */
   private copyBelow = 0;
+  /** All rounds of copies together reach so far; 0: there are none. */
+  private copyUntil = 0;
+  /** Bytes that these rounds have written beside the tasks themselves. */
+  private overhead = 0;
+  /** Bytes that neither live nor become less by copies: the overhead of the last ones. */
+  private residue = 0;
 
   constructor(owner: Owner, log: Log, clock: Clock, retention: Retention, thrift: Partial<Thrift> = {}) {
     this.owner = owner;
@@ -78,6 +91,14 @@ export class Upkeep {
   /** The log is filling up: what it can do without goes at once, whether that pays or not. */
   makeRoom(): void {
     if (this.owner.serving) this.shorten(true);
+  }
+
+  /** Bytes that the log will lose without any task being delivered: results, and what has ended. */
+  passing(): number {
+    const { state, shard } = this.owner;
+    const { bytes } = this.log.extent(shard);
+    const stays = state.bytes - state.resultBytes + sizeOfCheckpoint(state);
+    return Math.max(0, bytes - stays - this.residue - bytes / URGENT_SHARE);
   }
 
   private sweep(): void {
@@ -133,54 +154,85 @@ export class Upkeep {
     }
   }
 
-  /** Cuts the log, with a checkpoint or copies first where they pay. */
+  /**
+   * One step of making the log short: a cut, or a checkpoint or copies that let it be cut further, where they pay.
+   *
+   * Survivors are copied in rounds: those of the oldest records, then a checkpoint that lets go of these, then the
+   * next. So it takes no more room at a time than a part of what lives, and ends when the rest is not worth it.
+   */
   private shorten(urgent: boolean): void {
-    if (this.busy) return;
-    const { state, journal, shard } = this.owner;
+    if (this.busy || !this.owner.serving) return;
+    const { state, shard } = this.owner;
     const { checkpointBytes, checkpointShare, wasteBytes } = this.thrift;
-    const extent = this.log.extent(shard);
     const cut = state.cut();
-    if (cut > extent.first && cut > this.cutAt) {
+    if (cut > this.log.extent(shard).first && cut > this.cutAt) {
       this.cutAt = cut;
       this.log.truncate(shard, cut);
-      return;
     }
-    const known = state.dedup.size * 17 + state.awaiting.size * 100;
+    const extent = this.log.extent(shard);
+    const known = sizeOfCheckpoint(state);
     // What the last checkpoint repeats is not wasted, and copying tasks does not make it less.
     const waste = extent.bytes - state.bytes - known;
-    const worth = urgent ? extent.bytes / 4 : Math.max(wasteBytes, state.bytes);
+    const least = urgent ? extent.bytes / URGENT_SHARE : Math.max(wasteBytes, state.bytes);
+    this.residue = Math.min(this.residue, Math.max(0, waste));
+    const isWorth = waste - this.residue >= least;
     const oldest = state.batches.oldest();
-    const copied =
-      this.copyBelow > 0 && (oldest === NONE || state.batches.sequence(oldest) >= this.copyBelow);
+    const lives = oldest === NONE ? Infinity : state.batches.sequence(oldest);
+    const copied = this.copyBelow > 0 && lives >= this.copyBelow;
     const gained = this.owner.appliedBytes - this.checkpointedAt;
     // Between copies it would only be one more thing to be cut.
     const share = this.copyBelow > 0 ? Math.max(checkpointShare, 4) : checkpointShare;
     const pays =
-      urgent ||
       copied ||
       gained >= Math.max(checkpointBytes, known * share) ||
-      this.freed(extent) >= Math.max(wasteBytes, known * 4);
-    if (copied || waste < worth) this.copyBelow = 0;
+      this.freed(extent) >= Math.max(wasteBytes, known * 4) ||
+      (this.copyBelow === 0 && isWorth && waste >= known * 2) ||
+      (urgent && isWorth);
+    if (copied || !isWorth) this.copyBelow = 0;
     // One that does not let the log be cut further would only put off the copies that do.
     if (pays && state.heldByCheckpoint && state.undropped.size <= UNDROPPED) {
-      this.busy = true;
       this.checkpointedAt = this.owner.appliedBytes;
-      journal.prologue(
-        (record) => record.checkpoint(writeCheckpoint(state)),
-        () => (this.busy = false),
-      );
+      this.overhead += known + HEAD_BYTES;
+      return this.write(urgent, (record) => record.checkpoint(writeCheckpoint(state)));
+    }
+    if (this.copyUntil > 0 && (!isWorth || (lives >= this.copyUntil && cut >= lives))) {
+      // All that lived when the rounds began was copied, or enough of it.
+      this.copyUntil = 0;
+      this.residue = Math.min(waste, this.overhead);
       return;
     }
-    if (oldest === NONE || waste < worth) return;
+    if (oldest === NONE || !isWorth) return;
     if (this.copyBelow === 0) {
-      if (state.batches.sequence(oldest) > cut) return;
-      this.copyBelow = state.sequence + 1;
+      if (lives > cut) return;
+      if (this.copyUntil === 0) {
+        this.copyUntil = state.sequence + 1;
+        this.overhead = 0;
+      }
+      this.copyBelow = this.nextRound(Math.max(state.bytes / ROUNDS, known * 2));
     }
+    this.write(urgent, (record) => this.copyForward(record));
+  }
+
+  /** Writes before all else, and goes on once that is applied if there is no time to lose. */
+  private write(urgent: boolean, write: (record: OwnerRecordWriter) => void): void {
     this.busy = true;
-    journal.prologue(
-      (record) => this.copyForward(record),
-      () => (this.busy = false),
-    );
+    this.owner.journal.prologue(write, () => {
+      this.busy = false;
+      // Those who follow the log get the record right after this.
+      if (urgent) this.clock.soon(() => this.shorten(true));
+    });
+  }
+
+  /** Below which record the oldest survivors have that many bytes together. */
+  private nextRound(budget: number): number {
+    const { batches, tasks } = this.owner.state;
+    let bytes = 0;
+    for (const batch of batches.inOrder()) {
+      const sequence = batches.sequence(batch);
+      if (bytes >= budget || sequence >= this.copyUntil) return sequence;
+      for (const slot of this.slotsOf(batch)) bytes += tasks.length[slot]!;
+    }
+    return this.copyUntil;
   }
 
   /** Bytes that the log could lose if there were a checkpoint now, were all records equally long. */
@@ -196,9 +248,12 @@ export class Upkeep {
     const { state } = this.owner;
     const oldest = state.batches.oldest();
     if (oldest === NONE) return;
+    this.overhead += HEAD_BYTES;
     for (const slot of this.slotsOf(oldest)) {
       if (record.length > this.thrift.copyBytes) return;
+      const before = record.length;
       this.copy(slot, record);
+      this.overhead += record.length - before - state.tasks.length[slot]!;
     }
   }
 

@@ -81,6 +81,14 @@ export class Batches {
     return this.sequences[id]!;
   }
 
+  /** The records that still hold a task, in the order of their sequences. */
+  *inOrder(): Generator<number> {
+    for (let at = this.head; at < this.queue.length; at++) {
+      const id = this.queue[at]!;
+      if (this.bytesOf[id] !== undefined) yield id;
+    }
+  }
+
   /** The record with the lowest sequence that still holds a task, or `NONE`. */
   oldest(): number {
     while (this.head < this.queue.length) {

@@ -5,7 +5,7 @@ import { NumberMap } from './identity.ts';
 import { Mailboxes } from './mailboxes.ts';
 import { Names } from './names.ts';
 import { Outbox } from './outbox.ts';
-import { Flag, grown, MOST_DELIVERIES, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
+import { Flag, grown, Kind, MOST_DELIVERIES, NONE, RECORD_TASKS, State, TaskTable } from './task-table.ts';
 
 /**
  * How a task ended; the numbers are those of `agenthub.v1.Outcome`, beside `moved`: it has not, it lives in another
@@ -106,6 +106,8 @@ export class ShardState {
   epoch: Epoch = { revision: 0, counter: 0 };
   /** Of all its tasks: entries with their envelopes and payloads. */
   bytes = 0;
+  /** The part of {@link bytes} that are results. */
+  resultBytes = 0;
 
   private leaseHead = new Uint32Array(0);
   private leaseCount = new Uint32Array(0);
@@ -192,6 +194,7 @@ export class ShardState {
     this.mailboxes.queued[arrival.mailbox]!++;
     this.mailboxes.bytes[arrival.mailbox]! += arrival.length;
     this.bytes += arrival.length;
+    if (arrival.kind === Kind.result) this.resultBytes += arrival.length;
     this.types.retain(arrival.type);
     this.batches.retain(arrival.batch);
     if (!this.batches.place(arrival.batch, arrival.order, slot)) this.moved.set(arrival.order, slot);
@@ -326,6 +329,7 @@ export class ShardState {
     mailboxes.queued[mailbox]!--;
     mailboxes.bytes[mailbox]! -= tasks.length[slot]!;
     this.bytes -= tasks.length[slot]!;
+    if (tasks.kind[slot] === Kind.result) this.resultBytes -= tasks.length[slot]!;
     if (tasks.state[slot] === State.dead) this.deaths.delete(slot);
     this.types.release(tasks.type[slot]!);
     if (this.moved.size > 0) this.moved.delete(tasks.order[slot]!);

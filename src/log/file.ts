@@ -5,7 +5,7 @@ import { closed, full, MAX_RECORD_BYTES, refusal } from './admission.ts';
 import type { Catalog } from './catalog.ts';
 import { Follower } from './follower.ts';
 import { Journal, type Sync } from './journal.ts';
-import type { Append, Durability, Extent, Log, LogReader, Reading } from './log.ts';
+import type { Append, Durability, Extent, Fill, Log, LogReader, Reading } from './log.ts';
 import { Reclaimer, type Settle } from './reclaimer.ts';
 import { recover, type Recovered } from './recovery.ts';
 import { Replay } from './replay.ts';
@@ -70,6 +70,7 @@ const FREE_MS = 1000;
  * id can't reach the same log then, so `Append.id` needs no memory here.
  */
 export class FileLog implements Log {
+  readonly shared = true;
   readonly durability: Durability;
   readonly shards: number;
   /** The name of this store; it stays the same as long as the store lives. */
@@ -176,7 +177,7 @@ export class FileLog implements Log {
         this.#marks.push(settle);
         this.#wake();
       },
-      room: () => this.room(),
+      free: () => this.#free,
     });
   }
 
@@ -247,6 +248,11 @@ export class FileLog implements Log {
       });
     }
     return Math.max(0, Math.min(this.#maxBytes - this.#space.used, this.#free) - this.#waitingBytes);
+  }
+
+  fill(): Fill {
+    const taken = this.#space.used + this.#waitingBytes;
+    return { taken, limit: Math.min(this.#maxBytes, taken + this.room()) };
   }
 
   close(): Promise<void> {

@@ -15,7 +15,7 @@ export class Stream {
   readonly subjects: Readonly<Record<Subject, string>>;
   /** Lengths of the records that were appended or read here. */
   readonly catalog: Catalog;
-  /** Bytes that it takes in the store of NATS, about. */
+  /** Bytes that it took in the store of NATS when that was asked, and what was appended here since. */
   stored: number;
   readonly readers = new Set<StreamReader>();
   replication: Replication = { available: true, behind: 0, lag: 0 };
@@ -33,6 +33,13 @@ export class Stream {
     this.catalog = new Catalog(Math.max(1, state.first_seq));
     this.catalog.next = Math.max(this.catalog.first, state.last_seq + 1);
     this.stored = state.bytes;
+  }
+
+  /** Bytes that it takes in the store of NATS, about: who follows it has seen all of them. */
+  get taken(): number {
+    const { first, next, bytes } = this.catalog;
+    for (const reader of this.readers) if (reader.caughtUp) return bytes + (next - first) * OVERHEAD_BYTES;
+    return this.stored;
   }
 
   /** There is such a record. */
@@ -61,16 +68,18 @@ export class Stream {
   }
 
   /** Asks what it holds now, since other processes append and truncate too. */
-  async refresh(ask: (name: string) => Promise<StreamInfo>): Promise<void> {
+  async refresh(ask: (name: string) => Promise<StreamInfo>): Promise<StreamInfo> {
     const { added } = this;
-    const { state, cluster } = await ask(this.name).catch((error: unknown) => {
+    const info = await ask(this.name).catch((error: unknown) => {
       this.replication = { ...this.replication, available: false };
       throw error;
     });
+    const { state, cluster } = info;
     this.replication = replicationOf(cluster);
     this.lastSequence = Math.max(this.lastSequence, state.last_seq);
     this.stored = state.bytes + this.added - added;
     if (state.first_seq > this.catalog.first) this.catalog.drop(state.first_seq);
+    return info;
   }
 
   /** Records that it is known to hold and that the slowest reader here has not been given yet. */

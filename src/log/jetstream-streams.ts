@@ -23,6 +23,8 @@ export interface StreamsPlan {
 
 /** Appends with the same id within this time are stored once, in milliseconds. */
 const DUPLICATE_WINDOW_MS = 30_000;
+/** A stream is lent this part of its limit at a time. */
+const LENT_SHARE = 0.25;
 /** Streams asked for or made at a time. */
 const AT_ONCE = 16;
 /** Until a stream that others are making is looked for again, in milliseconds, and how often it is. */
@@ -34,6 +36,8 @@ const FORMAT = { 'agenthub.format': '1', 'agenthub.hash': 'fnv1a-32' } as const;
 const SHARDS = 'agenthub.shards';
 const GENERATION = 'agenthub.generation';
 const POOL = 'agenthub.pool';
+/** The limit of a stream that has been lent more. */
+const LIMIT = 'agenthub.limit';
 
 export function streamName(prefix: string, shard: number): string {
   return `${prefix}-${shard}`;
@@ -112,6 +116,33 @@ async function appearing(
     await new Promise<void>((resolve) => void plan.clock.after(LOOK_AGAIN_MS, resolve));
   }
   return find(jsm, plan, shard);
+}
+
+/**
+ * Makes room for so many bytes in a stream that has reached its limit, beyond that limit; {@link giveBack} ends it.
+ * So what is in there can be settled, and the stream can become shorter.
+ */
+export async function lend(jsm: JetStreamManager, name: string, bytes: number, limit: number): Promise<void> {
+  const { config, state } = await jsm.streams.info(name);
+  if (config.max_bytes < 0 || config.max_bytes >= state.bytes + bytes) return;
+  const metadata = { ...config.metadata, [LIMIT]: String(limit) };
+  const more = Math.ceil(state.bytes + bytes + limit * LENT_SHARE);
+  await jsm.streams.update(name, { ...config, max_bytes: more, metadata });
+}
+
+/** Sets the limit of a stream again that was lent more and needs it no longer. */
+export async function giveBack(
+  jsm: JetStreamManager,
+  { config, state }: StreamInfo,
+  limit: number,
+): Promise<void> {
+  if (config.metadata?.[LIMIT] === undefined || !isShort(state.bytes, limit)) return;
+  const { [LIMIT]: _, ...metadata } = config.metadata;
+  await jsm.streams.update(config.name, { ...config, max_bytes: limit, metadata });
+}
+
+function isShort(bytes: number, limit: number): boolean {
+  return bytes <= limit / 2;
 }
 
 /** Which log a stream belongs to: made anew, it is another one. */
@@ -224,7 +255,8 @@ async function strengthen(
   if (config.storage !== wanted.storage) {
     throw weaker('nats.storage', config.storage, wanted.storage, `set it to ${config.storage}`);
   }
-  const has = config.max_bytes < 0 ? Infinity : config.max_bytes;
+  const { [LIMIT]: limit, ...former } = config.metadata ?? {};
+  const has = config.max_bytes < 0 ? Infinity : Number(limit ?? config.max_bytes);
   if (has > (maxBytes < 0 ? Infinity : maxBytes)) {
     throw weaker(
       'nats.maxBytesPerShard',
@@ -233,7 +265,17 @@ async function strengthen(
       has === Infinity ? 'set it to 0' : `set it to ${has}`,
     );
   }
-  const metadata = { ...config.metadata, ...wanted.metadata };
+  const metadata = { ...former, ...wanted.metadata };
+  // What was lent to it is given back once it has become short.
+  if (
+    limit !== undefined &&
+    config.max_bytes > maxBytes &&
+    maxBytes > 0 &&
+    !isShort(info.state.bytes, maxBytes)
+  ) {
+    wanted.max_bytes = config.max_bytes;
+    metadata[LIMIT] = String(maxBytes);
+  }
   const same = Object.entries(wanted).every(
     ([key, value]) =>
       key === 'metadata' ||

@@ -4,15 +4,15 @@ import type { Pool } from '../core/pools.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { closed, MAX_RECORD_BYTES, refusal } from './admission.ts';
-import { Appender } from './jetstream-appender.ts';
+import { type Appended, Appender } from './jetstream-appender.ts';
 import type { NatsAccess, NatsRole } from '../nats/connection.ts';
 import { connectNats, watchConnection } from '../nats/connection.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 import { StreamReader } from './jetstream-reader.ts';
 import { OVERHEAD_BYTES, Stream } from './jetstream-stream.ts';
 import type { StreamsPlan } from './jetstream-streams.ts';
-import { generationOf, openStreams } from './jetstream-streams.ts';
-import type { Append, Durability, Extent, Log, LogReader, Reading, Replication } from './log.ts';
+import { generationOf, giveBack, lend, openStreams } from './jetstream-streams.ts';
+import type { Append, Durability, Extent, Fill, Log, LogReader, Reading, Replication } from './log.ts';
 
 /** How a {@link JetStreamLog} is opened. */
 export interface JetStreamLogOptions extends StreamsPlan, NatsAccess {
@@ -54,6 +54,7 @@ export class JetStreamLog implements Log {
   readonly generation: string;
   readonly durability: Durability;
   readonly bound = 'nats.maxBytesPerShard';
+  readonly shared = false;
   private readonly options: JetStreamLogOptions;
   private readonly clock: Clock;
   private readonly logger: Logger;
@@ -143,10 +144,30 @@ export class JetStreamLog implements Log {
       this.clock.soon(() => done(refused, 0));
       return;
     }
-    this.appender.append(stream, append, (error, sequence) => {
+    const stored = (error: HubError | undefined, sequence: number): void => {
       if (error) done(error, sequence);
       else stream.appended(sequence, append.subject, append.bytes.length, done);
+    };
+    this.appender.append(stream, append, (error, sequence) => {
+      if (error?.code === 'exhausted' && append.settles === true && this.maxBytes < Infinity)
+        void this.lend(stream, append, error, stored);
+      else stored(error, sequence);
     });
+  }
+
+  /** The limit is only a configured one: the stream is lent what it needs to become shorter. */
+  private async lend(stream: Stream, append: Append, full: HubError, done: Appended): Promise<void> {
+    try {
+      await lend(this.writing.jsm, stream.name, 2 * (append.bytes.length + HEADER_BYTES), this.maxBytes);
+    } catch (error) {
+      const { message } = natsFault(error, 'lending it room');
+      this.logger.warn(
+        { stream: stream.name, error: message },
+        'a full stream has no room to settle what it holds',
+      );
+      return done(full, 0);
+    }
+    this.appender.append(stream, append, done);
   }
 
   read(shard: number, from: number, reader: LogReader): Reading {
@@ -197,12 +218,17 @@ export class JetStreamLog implements Log {
     if (this.maxBytes === Infinity) return Infinity;
     let sum = 0;
     let most = 0;
-    for (const { stored } of this.streams) {
-      sum += stored;
-      most = Math.max(most, stored);
+    for (const { taken } of this.streams) {
+      sum += taken;
+      most = Math.max(most, taken);
     }
     const left = Math.max(0, this.maxBytes - most - OVERHEAD_BYTES);
     return most === 0 ? left : left * (sum / most);
+  }
+
+  fill(shard: number): Fill {
+    const { taken } = this.stream(shard);
+    return { taken, limit: this.maxBytes };
   }
 
   close(): Promise<void> {
@@ -274,8 +300,10 @@ export class JetStreamLog implements Log {
     }
   }
 
-  private refresh(stream: Stream): Promise<void> {
-    return stream.refresh((name) => this.writing.jsm.streams.info(name));
+  private async refresh(stream: Stream): Promise<void> {
+    const { jsm } = this.writing;
+    const info = await stream.refresh((name) => jsm.streams.info(name));
+    if (this.maxBytes < Infinity) await giveBack(jsm, info, this.maxBytes);
   }
 
   private look(): void {

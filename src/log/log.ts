@@ -26,8 +26,8 @@ export interface Append {
    */
   readonly expectedOwner?: number;
   /**
-   * It settles what is in the log already: decisions, results on their way. Where the limit is only a
-   * configured one, it does not apply to them, since without them the log could never become shorter.
+   * It settles what is in the log already: decisions, results on their way. Where the limit is only a configured
+   * one, it does not apply to them, since without them the log could never become shorter.
    */
   readonly settles?: boolean;
   /** Names this append among all of the last 30 s, so that a retry of it is stored once. */
@@ -66,6 +66,13 @@ export interface Replication {
   readonly behind: number;
   /** The most operations that one of them lags behind. */
   readonly lag: number;
+}
+
+/** How full a store is, in bytes. */
+export interface Fill {
+  readonly taken: number;
+  /** What it may take. Decisions and results may have made it more. `Infinity`: nobody has set a limit. */
+  readonly limit: number;
 }
 
 /**
@@ -113,6 +120,10 @@ export interface Log {
   replication?(shard: number): Replication;
   /** Bytes that may still be appended before the store is full, or `Infinity`. */
   room(): number;
+  /** How full the store is that holds the shard; several shards may share one. It is about right, and costs little. */
+  fill(shard: number): Fill;
+  /** Whether all shards share one store. */
+  readonly shared: boolean;
   /** The configuration key that bounds {@link room}. Default: `data.maxBytes`. */
   readonly bound?: string;
   /** Finishes what was appended, then lets go of the store. Further appends are `unavailable`. */

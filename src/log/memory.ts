@@ -1,7 +1,7 @@
 import type { Clock } from '../std/clock.ts';
 import { closed, full, MAX_RECORD_BYTES, refusal } from './admission.ts';
 import { Follower } from './follower.ts';
-import type { Append, Extent, Log, LogReader, Reading, Subject } from './log.ts';
+import type { Append, Extent, Fill, Log, LogReader, Reading, Subject } from './log.ts';
 
 /** How a {@link MemoryLog} is made. */
 export interface MemoryLogOptions {
@@ -56,6 +56,7 @@ class Shard {
  */
 export class MemoryLog implements Log {
   readonly durability = 'memory';
+  readonly shared = true;
   readonly shards: number;
   readonly #clock: Clock;
   readonly #maxBytes: number;
@@ -82,7 +83,7 @@ export class MemoryLog implements Log {
     const refused = this.#closed
       ? closed()
       : (refusal(append, state.acceptedOwner, this.#maxRecordBytes) ??
-        (bytes.length > this.room()
+        (append.settles !== true && bytes.length > this.room()
           ? full('the log is full; finish tasks or raise the limit', 'data.maxBytes')
           : undefined));
     if (refused !== undefined) {
@@ -123,6 +124,10 @@ export class MemoryLog implements Log {
 
   room(): number {
     return Math.max(0, this.#maxBytes - this.#bytes);
+  }
+
+  fill(): Fill {
+    return { taken: this.#bytes, limit: this.#maxBytes };
   }
 
   close(): Promise<void> {

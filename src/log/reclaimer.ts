@@ -25,7 +25,8 @@ export interface ReclaimerOptions {
   readonly enqueue: (entry: Entry, settle: Settle) => void;
   /** Appends a mark of what is retained when it is written. */
   readonly mark: (settle: (failure: HubError | undefined) => void) => void;
-  readonly room: () => number;
+  /** Bytes that the disk has left. */
+  readonly free: () => number;
 }
 
 /** Places looked at, bytes and records copied before the loop may turn to something else. */
@@ -59,13 +60,14 @@ export class Reclaimer {
   /** Begins whatever is worth doing. To be called when records were forgotten or a segment filled. */
   check(): void {
     if (this.#busy || this.#stopped !== undefined) return;
-    const { space, journal, segmentBytes, maxBytes, room } = this.#options;
+    const { space, journal, segmentBytes, maxBytes, free } = this.#options;
     if (journal.failure !== undefined) return;
     const current = journal.end.segment;
     const dead = space.dead(current);
     if (dead.length > 0) return this.#remove(dead);
     if (space.used <= 2 * space.retained + 4 * segmentBytes && space.used <= TIGHT * maxBytes) return;
-    const sparsest = space.sparsest(current, this.#unreadable, SPARSE, room());
+    // The limit does not matter: what is copied beyond it is given back right afterwards, and more with it.
+    const sparsest = space.sparsest(current, this.#unreadable, SPARSE, free());
     if (sparsest === undefined) return;
     this.#busy = true;
     this.#copy(sparsest, 0, 1);

@@ -365,6 +365,24 @@ export function describeLog(name: string, make: (wishes: LogWishes) => Promise<L
       });
     });
 
+    test('a full store takes what settles what it holds, whatever that is', async () => {
+      const log = await fresh({ maxBytes: 256 * 1024 });
+      const text = 'x'.repeat(10_000);
+      let outcome: Outcome;
+      do outcome = await append(log, 0, tasks(text));
+      while (typeof outcome === 'number');
+      let last = 0;
+      for (let count = 0; count < 60; count++) {
+        const settled = await append(log, 0, { ...owner(text, last), settles: true });
+        expect(settled).toEqual(expect.any(Number));
+        last = settled as number;
+      }
+      const result = await append(log, 0, { ...tasks(text), settles: true });
+      expect(result).toBe(last + 1);
+      const { taken, limit } = log.fill(0);
+      expect(taken).toBeGreaterThan(limit);
+    });
+
     describe('closing', () => {
       test('finishes what was appended, and takes nothing any more', async () => {
         const log = await fresh();

@@ -304,6 +304,32 @@ describe('what NATS holds', () => {
   });
 });
 
+describe('a stream that is full', () => {
+  const limit = 256 * 1024;
+  const most = (server: NatsServer): Promise<number> =>
+    ask(server, async (jsm) => (await jsm.streams.info('lent-0')).config.max_bytes);
+
+  test('is lent what its owner needs, also across restarts, until it is short again', async () => {
+    const server = await serve();
+    const settings = { prefix: 'lent', shards: 1, maxBytesPerShard: limit };
+    let log = await open(server, settings);
+    const text = 'x'.repeat(20_000);
+    while (typeof (await append(log, 0, tasks(text))) === 'number') expect(await most(server)).toBe(limit);
+    let last = 0;
+    for (let count = 0; count < 10; count++) {
+      last = (await append(log, 0, { ...owner(text, last), settles: true })) as number;
+      expect(last).toEqual(expect.any(Number));
+    }
+    expect(await most(server)).toBeGreaterThan(limit);
+    await log.close();
+    log = await open(server, settings);
+    expect(await most(server)).toBeGreaterThan(limit);
+    log.truncate(0, last);
+    await until(async () => (await most(server)) === limit);
+    expect(await append(log, 0, tasks(text))).toBe(last + 1);
+  });
+});
+
 describe('streams that exist', () => {
   test('are one log, also if several brokers begin it at the same time', async () => {
     const server = await serve();

@@ -1,4 +1,4 @@
-import type { Append, Extent, Log, Reading } from '../../src/log/log.ts';
+import type { Append, Extent, Fill, Log, Reading } from '../../src/log/log.ts';
 import { HubError } from '../../src/std/errors.ts';
 import { type Posting, readOwner } from '../../src/wire/owner-record.ts';
 import { TextCache } from '../../src/wire/text-cache.ts';
@@ -58,6 +58,14 @@ export class HeldLog implements Log {
 
   room(): number {
     return Infinity;
+  }
+
+  fill(): Fill {
+    return { taken: 0, limit: Infinity };
+  }
+
+  get shared(): boolean {
+    return false;
   }
 
   close(): Promise<void> {

@@ -44,6 +44,8 @@ export interface Temper {
   readonly releases: number;
   /** It never ends some until the world calms down. */
   readonly stalls: number;
+  /** The longest answer beside what it has to say, in bytes. Default: 0. */
+  readonly answerBytes?: number;
 }
 
 /** What a client finds around it. */
@@ -418,10 +420,10 @@ export class SimClient implements ClientEnd {
 
   private end(lease: string, { task, attempt }: Delivered): void {
     const { random, calm } = this.world;
-    const { fails, rejects, releases } = this.temper;
+    const { fails, rejects, releases, answerBytes = 0 } = this.temper;
     const kind = random.float();
     const text = task
-      ? `${Buffer.from(task.payload).toString().split(' ', 1)[0]!} by ${this.name} at ${attempt}`
+      ? `${Buffer.from(task.payload).toString().split(' ', 1)[0]!} by ${this.name} at ${attempt}${'.'.repeat(answerBytes > 0 ? random.below(answerBytes) : 0)}`
       : '';
     if (calm || kind > fails + rejects + releases) this.settle(lease, 'completed', text, 0);
     else if (kind < fails)

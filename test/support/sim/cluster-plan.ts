@@ -77,3 +77,12 @@ export function drawCluster(random: SeededRandom): ClusterPlan {
     compareEvery: random.chance(0.05) ? 1 : 20 + random.below(40),
   };
 }
+
+/** As {@link drawCluster}, for a cluster whose logs are small, and fill up. */
+export function drawHeaps(random: SeededRandom): ClusterPlan {
+  return {
+    ...drawCluster(random),
+    maxBytesPerShard: 30_000 + random.below(60_000),
+    graceMs: 3000,
+  };
+}

@@ -19,7 +19,7 @@ import { SimStore } from '../sim-store.ts';
 import type { Composed, Surroundings } from './client.ts';
 import { SimClient } from './client.ts';
 import type { ClusterPlan, Fault } from './cluster-plan.ts';
-import { drawCluster, FAULTS } from './cluster-plan.ts';
+import { drawCluster, drawHeaps, FAULTS } from './cluster-plan.ts';
 import { SimConnection } from './connection.ts';
 import type { Decision } from './decisions.ts';
 import { watchDecisions } from './decisions.ts';
@@ -30,6 +30,12 @@ import { ReplicatedLog } from './replicated-log.ts';
 import { Shadows } from './shadows.ts';
 import { MAILBOXES, REPLIES, Traffic } from './traffic.ts';
 import type { WorldOptions } from './world.ts';
+
+/** What a cluster does beside what its seed says. */
+export interface ClusterWorldOptions extends WorldOptions {
+  /** Nobody works until all is calm, and the logs are small: they fill up. */
+  readonly heaps?: boolean;
+}
 
 const MAX_ATTEMPTS = 3;
 const BACKOFF = { backoffInitialMs: 10, backoffMaxMs: 60 };
@@ -70,7 +76,7 @@ export class ClusterWorld implements Surroundings {
   readonly plan: ClusterPlan;
   calm = false;
   readonly immediate = false;
-  private readonly options: WorldOptions;
+  private readonly options: ClusterWorldOptions;
   private readonly bus: SimBus;
   private readonly store: SimStore;
   private readonly log: ReplicatedLog;
@@ -93,11 +99,12 @@ export class ClusterWorld implements Surroundings {
   private calls = 0;
   private failure: Error | undefined;
 
-  constructor(seed: number, options: WorldOptions = {}) {
+  constructor(seed: number, options: ClusterWorldOptions = {}) {
     this.options = options;
     this.random = new SeededRandom(seed);
     const { random } = this;
-    this.plan = drawCluster(random);
+    const heaps = options.heaps ?? false;
+    this.plan = heaps ? drawHeaps(random) : drawCluster(random);
     const { plan } = this;
     this.clock = new VirtualClock({ random: () => random.float() });
     const { clock } = this;
@@ -127,7 +134,7 @@ export class ClusterWorld implements Surroundings {
         skewMs: plan.weights.clock > 0 ? 2 * SKEW_MS : 0,
       },
     });
-    this.traffic = new Traffic({ clock, random, ledger: this.ledger, pace: PACE });
+    this.traffic = new Traffic({ clock, random, ledger: this.ledger, pace: PACE, heaps });
     this.trace(() => JSON.stringify(plan));
     for (let index = 0; index < plan.brokers; index++) this.build();
     for (let index = 0; index < plan.clients; index++) {
@@ -141,6 +148,7 @@ export class ClusterWorld implements Surroundings {
     this.trouble();
     this.heal();
     this.reckon();
+    this.fade();
   }
 
   // ── Trouble ──────────────────────────────────────────────────────────────────────────────────
@@ -711,7 +719,8 @@ export class ClusterWorld implements Surroundings {
     }
     const all = [...MAILBOXES, ...REPLIES];
     const subscriptions = all.map((mailbox) => ({ mailbox, window: 8, types: [], listener: false }));
-    const idle = { actMs: Infinity, workMs: 5, fails: 0, rejects: 0, releases: 0, stalls: 0 };
+    const answerBytes = this.options.heaps ? 2000 : 0;
+    const idle = { actMs: Infinity, workMs: 5, fails: 0, rejects: 0, releases: 0, stalls: 0, answerBytes };
     this.clients.push(new SimClient('last one', { subscriptions, ...idle }, this));
     for (const client of this.clients) {
       if (!client.alive) continue;
@@ -790,6 +799,17 @@ export class ClusterWorld implements Surroundings {
       if (story.id === '' || story.fields.to === '*') continue;
       ledger.close(story, this.stateOf(this.currentOwner(story)!, story));
     }
+  }
+
+  /** The records of what has ended do not stay for ever. */
+  private fade(): void {
+    const { plan } = this;
+    this.until('the logs are short', () =>
+      [...this.serving()].every(([, { shard, state }]) => {
+        const live = state.bytes + 17 * state.dedup.size + plan.wasteBytes + plan.checkpointBytes;
+        return this.log.extent(shard).bytes < 4 * live + 4096;
+      }),
+    );
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────

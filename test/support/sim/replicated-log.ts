@@ -1,6 +1,6 @@
 import { closed, MAX_RECORD_BYTES, refusal } from '../../../src/log/admission.ts';
 import { OVERHEAD_BYTES, Stream } from '../../../src/log/jetstream-stream.ts';
-import type { Append, Extent, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
+import type { Append, Extent, Fill, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
 import type { Clock, Timer } from '../../../src/std/clock.ts';
 import { HubError } from '../../../src/std/errors.ts';
 
@@ -94,14 +94,16 @@ export class ReplicatedLog {
     return owner === 0 ? undefined : { sequence: owner, id: this.record(shard, owner)!.id };
   }
 
-  store(by: string, shard: number, { subject, bytes, id, expectedOwner }: Append): Verdict {
+  store(by: string, shard: number, { subject, bytes, id, expectedOwner, settles }: Append): Verdict {
     const { clock, maxBytesPerShard, stored } = this.options;
     const stream = this.#streams[shard]!;
     const known = stream.ids.get(id);
     if (known && clock.now() - known.at < IDS_MS) return { sequence: known.sequence };
     if (expectedOwner !== undefined && expectedOwner !== stream.owner) return 'fenced';
     const length = bytes.length + OVERHEAD_BYTES;
-    if (stream.bytes + stream.records.length * OVERHEAD_BYTES + length > maxBytesPerShard) return 'full';
+    // What settles is lent room.
+    const taken = stream.bytes + stream.records.length * OVERHEAD_BYTES;
+    if (settles !== true && taken + length > maxBytesPerShard) return 'full';
     const sequence = stream.next;
     stream.records.push({ subject, bytes, id, stamp: ++this.#stamps });
     stream.bytes += bytes.length;
@@ -280,6 +282,15 @@ export class ReplicatedLogEnd implements Log {
     }
     const left = Math.max(0, maxBytesPerShard - most - OVERHEAD_BYTES);
     return most === 0 ? left : left * (sum / most);
+  }
+
+  fill(shard: number): Fill {
+    const { taken } = this.#streams[shard]!;
+    return { taken, limit: this.#log.options.maxBytesPerShard };
+  }
+
+  get shared(): boolean {
+    return false;
   }
 
   close(): Promise<void> {

@@ -2,7 +2,7 @@ import type { Applied } from '../../../src/broker/apply.ts';
 import { Applier } from '../../../src/broker/apply.ts';
 import { idKey } from '../../../src/core/id-hash.ts';
 import { ShardState } from '../../../src/core/shard-state.ts';
-import type { Append, Extent, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
+import type { Append, Extent, Fill, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
 import { HubError } from '../../../src/std/errors.ts';
 import { TextCache } from '../../../src/wire/text-cache.ts';
 import { Broken } from './ledger.ts';
@@ -191,6 +191,14 @@ export class TappedLog implements Log {
 
   room(): number {
     return this.log.room();
+  }
+
+  fill(shard: number): Fill {
+    return this.log.fill(shard);
+  }
+
+  get shared(): boolean {
+    return this.log.shared;
   }
 
   close(): Promise<void> {

@@ -20,6 +20,8 @@ export interface TrafficOptions {
   readonly ledger: Ledger;
   /** By how much everything takes longer than in the smallest of worlds. */
   readonly pace: number;
+  /** Tasks are large, and nobody works on them. */
+  readonly heaps?: boolean;
 }
 
 /** What clients are like, and what they publish. */
@@ -37,7 +39,8 @@ export class Traffic {
     const { random, clock, pace } = this.options;
     const nonce = `n${++this.tasks}`;
     const now = clock.now();
-    const padding = random.chance(0.1) ? random.below(2000) : random.below(60);
+    const large = random.chance(this.options.heaps ? 0.7 : 0.1);
+    const padding = large ? random.below(2000) : random.below(60);
     const payload = `${nonce} ${'.'.repeat(padding)}`;
     const known = random.chance(0.1) ? this.pick() : undefined;
     if (known && !known.copy) return { fields: { ...known.fields, payload }, nonce };
@@ -73,9 +76,9 @@ export class Traffic {
   }
 
   temper(): Temper {
-    const { random, pace } = this.options;
+    const { random, pace, heaps } = this.options;
     const subscriptions: Subscription[] = [];
-    for (const mailbox of [...MAILBOXES, ...REPLIES]) {
+    for (const mailbox of heaps ? [] : [...MAILBOXES, ...REPLIES]) {
       if (random.chance(0.5)) subscriptions.push(this.subscription(mailbox));
     }
     return {

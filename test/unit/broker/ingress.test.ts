@@ -40,6 +40,7 @@ class Door {
     taskBytes: 1000,
     batchTasks: 3,
     fullness: {
+      crammed: () => undefined,
       full: () => this.full,
       known: (_shard, hashes, answer) => {
         if (this.asks) this.asked.push(answer);

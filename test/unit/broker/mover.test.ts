@@ -54,6 +54,7 @@ class Town {
       taskBytes: 1000,
       batchTasks: 100,
       fullness: {
+        crammed: () => undefined,
         full: () => undefined,
         known: (_shard, hashes, answer) =>
           answer(

@@ -189,6 +189,36 @@ describe('the log', () => {
     expect(shard.first).toBeGreaterThan(2);
   });
 
+  test('becomes short also when a checkpoint frees little: it lets the old tasks behind it be copied', () => {
+    const shard = new Shard({ checkpointBytes: Infinity, wasteBytes: 2000 });
+    shard.publish({ id: 'gone' });
+    shard.publish({ id: 'old' });
+    shard.cancel('gone');
+    for (let number = 0; number < 20; number++) {
+      shard.publish({ id: `${number}`, payload: 'x'.repeat(1000) });
+      shard.cancel(`${number}`);
+    }
+    shard.turns(20);
+    expect(shard.log.extent(0).bytes).toBeLessThan(5000);
+    expect([...shard.tasks.keys()]).toEqual(['old']);
+  });
+
+  test('is short again after tasks have come and gone while it was copied', () => {
+    const shard = new Shard({ checkpointBytes: 2000, checkpointShare: 0, wasteBytes: 2000, copyBytes: 500 });
+    for (let number = 0; number < 40; number++) {
+      shard.publish({ id: `old ${number}`, payload: 'x'.repeat(200) });
+      shard.publish({ id: `${number}`, payload: 'x'.repeat(1000) });
+      shard.cancel(`${number}`);
+      shard.turns();
+    }
+    shard.turns(100);
+    const { bytes } = shard.log.extent(0);
+    expect(bytes).toBeLessThan(5 * shard.owner.state.bytes);
+    const { last } = shard.log.extent(0);
+    shard.turns(50);
+    expect(shard.log.extent(0).last).toBe(last);
+  });
+
   test('of a shard at rest is not written on: old tasks are copied once', () => {
     const shard = new Shard({ checkpointBytes: 200, checkpointShare: 0, wasteBytes: 200 });
     for (let number = 0; number < 20; number++) {
