@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { cpus, release, totalmem, type } from 'node:os';
 import { join } from 'node:path';
@@ -38,6 +39,8 @@ const MEASUREMENTS: Readonly<
 const APART = 'compare';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+/** Where the pages of the repository are. */
+const PUBLISHED = join(ROOT, 'docs', 'benchmarks');
 const USAGE = `make bench [ONLY=${Object.keys(MEASUREMENTS).join(',')}] [ARGS="--quick"]`;
 
 const { values } = parseArgs({
@@ -66,8 +69,7 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  const out =
-    values.out ?? (values.quick || values.match !== '' ? undefined : join(ROOT, 'docs', 'benchmarks'));
+  const out = values.out ?? (values.quick || values.match !== '' ? undefined : PUBLISHED);
   mkdirSync(values.folder, { recursive: true });
   const folder = mkdtempSync(join(values.folder, 'run-'));
   try {
@@ -81,6 +83,8 @@ async function main(): Promise<void> {
       if (out !== undefined) write(out, name, title, report, circumstances);
     }
     if (out !== undefined) writeIndex(out);
+    // What it says of a hundred brokers is computed from what was measured.
+    if (out === PUBLISHED) execFileSync(process.execPath, [join(ROOT, 'tools/generate-scale-docs.ts'), ROOT]);
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }

@@ -37,11 +37,15 @@ export async function queueLoad(load: QueueLoad): Promise<Done> {
   const messages = await consumer.consume({ max_messages: outstanding });
   void (async () => {
     for await (const message of messages) {
-      void message.ackAck().then(() => {
-        completed++;
-        meter.add(1);
-        pump();
-      });
+      void message.ackAck().then(
+        () => {
+          completed++;
+          meter.add(1);
+          pump();
+        },
+        // It is the end: the connection is closed.
+        () => {},
+      );
     }
   })();
   meter.start();

@@ -14,6 +14,21 @@ const MAILBOXES = 16;
 /** Linux counts the time of processes in hundredths of a second. */
 const TICK_US = 10_000;
 
+/** Brokers that share all mailboxes. */
+const SPREAD = [1, 2, 4, 8];
+
+/** What brokers cost that do nothing: in a second, all of them together. */
+interface Rest {
+  /** Messages that NATS got, and gave. */
+  readonly received: number;
+  readonly sent: number;
+  /** CPU time in milliseconds. */
+  readonly brokersMs: number;
+  readonly natsMs: number;
+  /** Memory of one of them. */
+  readonly rssBytes: number;
+}
+
 /** One run: CPU time in microseconds a task, by who used it. */
 interface Run {
   readonly perSecond: number;
@@ -22,6 +37,7 @@ interface Run {
   readonly loadUs: number;
   /** Messages that NATS got, per task. */
   readonly messages: number;
+  readonly rest?: Rest;
 }
 
 type Span = { readonly warmMs: number; readonly measureMs: number };
@@ -34,6 +50,8 @@ processors of this machine, so the CPU time of a task says more than the rate.
 - **one broker**: publisher, worker and owner at the same one.
 - **three brokers**: all mailboxes are owned by the first, the publisher is connected to the second, the worker to the
   third: every task crosses NATS twice.
+- **spread over n brokers**: each owns as many of the mailboxes; the publisher is connected to the first, the worker to the
+  second. With one, nothing crosses NATS but the log; with more, most does, and the more brokers, the smaller the records.
 - **work queue**: no broker, but a work queue of JetStream with one message per task, published with its acknowledgement and
   acknowledged one by one (\`nats\` for Node): what one would use instead.
 `;
@@ -43,21 +61,23 @@ export async function cluster(rig: Rig): Promise<Report> {
   const span = rig.quick ? { warmMs: 500, measureMs: 1000 } : { warmMs: 2500, measureMs: 5000 };
   const turns = rig.quick ? 1 : 3;
   const contenders: Readonly<Record<string, () => Promise<Run>>> = {
-    'one broker, one NATS': () => brokers(rig, span, 1),
-    'three brokers, one NATS': () => brokers(rig, span, 3),
+    'one broker, one NATS': () => brokers(rig, span, 1, false),
+    'three brokers, one NATS': () => brokers(rig, span, 3, false),
     'work queue of JetStream': () => queue(rig, span),
+    ...Object.fromEntries(SPREAD.map((count) => [spreadName(count), () => brokers(rig, span, count, true)])),
   };
   const runs = new Map<string, Run[]>();
   for (let turn = 1; turn <= turns; turn++) {
     for (const [name, run] of Object.entries(contenders)) {
+      if (!name.includes(rig.match)) continue;
       rig.tell(`turn ${turn} of ${turns}: ${name}`);
       runs.set(name, [...(runs.get(name) ?? []), await run()]);
     }
   }
-  const of = (name: string, figure: keyof Run): number =>
+  const of = (name: string, figure: Exclude<keyof Run, 'rest'>): number =>
     median((runs.get(name) ?? []).map((run) => run[figure]));
   const all = (name: string): number => of(name, 'brokersUs') + of(name, 'natsUs') + of(name, 'loadUs');
-  const [one, three, alone] = [...runs.keys()] as [string, string, string];
+  const [one, three, alone] = Object.keys(contenders) as [string, string, string];
   const speed = of(one, 'perSecond') / of(alone, 'perSecond');
   const cost = all(three) / all(one);
   return {
@@ -100,13 +120,71 @@ export async function cluster(rig: Rig): Promise<Report> {
           ),
         ]),
       },
+      {
+        title: 'At rest: what it costs that brokers are there, all together, in a second',
+        columns: [
+          'brokers',
+          'messages to NATS',
+          'messages from NATS',
+          'CPU brokers, ms',
+          'CPU NATS, ms',
+          'memory of one, MiB',
+        ],
+        rows: SPREAD.map((count) => {
+          const rest = restOf(runs.get(spreadName(count)) ?? []);
+          return [
+            `${count}`,
+            ...(['received', 'sent', 'brokersMs', 'natsMs'] as const).map((figure) =>
+              short(rest?.[figure] ?? NaN),
+            ),
+            short((rest?.rssBytes ?? NaN) / 2 ** 20),
+          ];
+        }),
+      },
     ],
-    charts: [],
-    raw: Object.fromEntries(runs),
+    charts: [
+      {
+        title: 'CPU of a task by number of brokers',
+        x: 'brokers',
+        y: 'µs',
+        series: (['brokersUs', 'natsUs'] as const).map((figure) => ({
+          name: figure === 'brokersUs' ? 'brokers' : 'NATS',
+          points: SPREAD.map((count) => [count, of(spreadName(count), figure)] as const),
+        })),
+      },
+    ],
+    raw: {
+      ...Object.fromEntries(runs),
+      spread: SPREAD.map((count) => ({
+        brokers: count,
+        brokersUs: of(spreadName(count), 'brokersUs'),
+        natsUs: of(spreadName(count), 'natsUs'),
+        messages: of(spreadName(count), 'messages'),
+        perSecond: of(spreadName(count), 'perSecond'),
+        rest: restOf(runs.get(spreadName(count)) ?? []),
+      })),
+    },
   };
 }
 
-async function brokers(rig: Rig, span: Span, count: number): Promise<Run> {
+function spreadName(count: number): string {
+  return count === 1 ? 'spread over 1 broker' : `spread over ${count} brokers`;
+}
+
+function restOf(runs: readonly Run[]): Rest | undefined {
+  const all = runs.flatMap(({ rest }) => rest ?? []);
+  if (all.length === 0) return undefined;
+  const middle = (figure: keyof Rest): number => median(all.map((rest) => rest[figure]));
+  return {
+    received: middle('received'),
+    sent: middle('sent'),
+    brokersMs: middle('brokersMs'),
+    natsMs: middle('natsMs'),
+    rssBytes: middle('rssBytes'),
+  };
+}
+
+async function brokers(rig: Rig, span: Span, count: number, spread: boolean): Promise<Run> {
   return withNats(async (nats, monitor) => {
     const flags = {
       'data-log': 'jetstream',
@@ -116,12 +194,14 @@ async function brokers(rig: Rig, span: Span, count: number): Promise<Run> {
     };
     return rig.brokers(flags, count, async (all) => {
       while (!(await settled(all))) await sleep(100);
-      const owner = all[0]!;
-      const mailboxes = (await owner.child.ask('owned', CANDIDATES)).slice(0, MAILBOXES);
+      const owners = spread ? all : all.slice(0, 1);
+      const owned = await Promise.all(owners.map(({ child }) => child.ask('owned', CANDIDATES)));
+      const mailboxes = owned.flatMap((own) => own.slice(0, MAILBOXES / owners.length));
+      const rest = spread ? await resting(nats, monitor, all, rig.quick ? 1000 : 4000) : undefined;
       const port = all[1 % count]!.port;
       const workerPort = all[2 % count]!.port;
       const before = await Promise.all(all.map(({ child }) => child.ask('usage', { collect: false })));
-      return rig.load((load) =>
+      const run = await rig.load((load) =>
         counted(nats, monitor, async () => {
           const batches = {
             batch: BATCH,
@@ -142,8 +222,35 @@ async function brokers(rig: Rig, span: Span, count: number): Promise<Run> {
           return { done, cpuUs };
         }),
       );
+      return { ...run, ...(rest === undefined ? {} : { rest }) };
     });
   });
+}
+
+/** What it costs that they are there. */
+async function resting(
+  nats: NatsServer,
+  monitor: string,
+  all: readonly RunningBroker[],
+  ms: number,
+): Promise<Rest> {
+  const look = async () => {
+    const usages = await Promise.all(all.map(({ child }) => child.ask('usage', { collect: false })));
+    const cpuUs = usages.reduce((sum, usage) => sum + usage.cpuUs, 0);
+    const { rssBytes } = usages[0]!;
+    return { ...(await messagesOf(monitor)), natsUs: cpuOf(nats), cpuUs, rssBytes, at: performance.now() };
+  };
+  const before = await look();
+  await sleep(ms);
+  const after = await look();
+  const seconds = (after.at - before.at) / 1000;
+  return {
+    received: (after.received - before.received) / seconds,
+    sent: (after.sent - before.sent) / seconds,
+    brokersMs: (after.cpuUs - before.cpuUs) / 1000 / seconds,
+    natsMs: (after.natsUs - before.natsUs) / 1000 / seconds,
+    rssBytes: after.rssBytes,
+  };
 }
 
 function queue(rig: Rig, span: Span): Promise<Run> {
@@ -186,7 +293,7 @@ async function counted(
   monitor: string,
   run: () => Promise<{ readonly done: Done; readonly cpuUs: number }>,
 ): Promise<Run> {
-  const [messages, used] = [await received(monitor), cpuOf(nats)];
+  const [before, used] = [await messagesOf(monitor), cpuOf(nats)];
   const { done, cpuUs } = await run();
   const { tasks, ms, loadCpuUs, all } = done;
   return {
@@ -194,13 +301,13 @@ async function counted(
     brokersUs: cpuUs / all,
     natsUs: (cpuOf(nats) - used) / all,
     loadUs: loadCpuUs / tasks,
-    messages: ((await received(monitor)) - messages) / all,
+    messages: ((await messagesOf(monitor)).received - before.received) / all,
   };
 }
 
-async function received(monitor: string): Promise<number> {
-  const answer = (await (await fetch(monitor)).json()) as { in_msgs: number };
-  return answer.in_msgs;
+async function messagesOf(monitor: string): Promise<{ received: number; sent: number }> {
+  const answer = (await (await fetch(monitor)).json()) as { in_msgs: number; out_msgs: number };
+  return { received: answer.in_msgs, sent: answer.out_msgs };
 }
 
 /** CPU time that the server has used since it began, in microseconds. */
