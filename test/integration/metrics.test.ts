@@ -9,6 +9,7 @@ import { NatsServer } from '../support/nats-server.ts';
 
 /** Labels whose values come from the code or the configuration of the broker, so there are only a few. */
 const OWN_LABELS = [
+  'action',
   'change',
   'connection',
   'event',
@@ -121,9 +122,9 @@ describe('what a broker shows', () => {
       );
     await publish(0, 30);
     const before = (await scrape(broker)).split('\n').length;
-    for (let first = 30; first < 20_000; first += 1000) await publish(first, 1000);
+    for (let first = 30; first < 5000; first += 1000) await publish(first, 1000);
     const after = await scrape(broker);
-    expect(value(after, 'agenthub_mailboxes')).toBeGreaterThan(19_000);
+    expect(value(after, 'agenthub_mailboxes')).toBeGreaterThan(4900);
     expect(after.split('\n')).toHaveLength(before);
-  });
+  }, 60_000);
 });
