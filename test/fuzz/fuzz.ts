@@ -7,7 +7,7 @@ import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { connect } from '../../src/client/index.ts';
 import { loadConfig } from '../../src/config/load.ts';
 import { readPolicy } from '../../src/edge/policy-file.ts';
-import { HubError } from '../../src/std/errors.ts';
+import { HubError, toHubError } from '../../src/std/errors.ts';
 import { Admin } from '../../src/wire/gen/agenthub/v1/admin_pb.ts';
 import { Broker } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { ClientFrameSchema } from '../../src/wire/gen/agenthub/v1/session_pb.ts';
@@ -219,7 +219,7 @@ function refusedOrNot(act: () => unknown): Promise<void> {
   try {
     act();
   } catch (error) {
-    if (!(error instanceof HubError) || error.code === 'internal') return Promise.reject(error);
+    if (!(error instanceof HubError) || error.code === 'internal') return Promise.reject(toHubError(error));
   }
   return Promise.resolve();
 }
