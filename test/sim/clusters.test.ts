@@ -2,7 +2,7 @@ import { describe, test } from '@jest/globals';
 import { ClusterWorld } from '../support/sim/cluster-world.ts';
 
 /** Seeds that keep every promise so far; `CLUSTERS=100` looks at more of them, `CLUSTER=7` at one. */
-const USUAL = 5;
+const USUAL = 100;
 const LINES = 120;
 const TIMEOUT_MS = 600_000;
 
