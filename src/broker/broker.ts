@@ -199,6 +199,7 @@ export class Broker {
             else this.ingress.forward(destination, source, parcels, done);
           },
           starved: () => this.starved(shard),
+          heardSince: () => cluster.heardSince(),
           isAlive: (session) => this.sessions.isAlive(session),
           lost: (error) => this.shards.lost(owner, error),
         });

@@ -69,6 +69,11 @@ export class Dispatcher {
     for (const lane of this.lanes.get(mailboxes.name(consumer.mailbox)) ?? []) this.dirty.add(lane);
   }
 
+  /** Whether {@link run} has something to look at. */
+  get pending(): boolean {
+    return !this.dirty.empty;
+  }
+
   /** Attachments have come or gone: what nobody wanted may be wanted now. */
   receiversChanged(consumer: Consumer): void {
     const { state, ready } = this.options;

@@ -79,6 +79,9 @@ export class Journal {
   private closed = false;
   private urgent = false;
   private sentAt = 0;
+  /** The next record is to be written even if it says nothing. */
+  private proving = false;
+  private takenAt = -Infinity;
   private timer: Timer | undefined;
   /** Who waits until nothing is left to write. */
   private finished: Waiter | undefined;
@@ -101,6 +104,11 @@ export class Journal {
   /** Milliseconds for which the record in flight has had no answer. */
   unanswered(now: number): number {
     return this.inFlight ? now - this.sentAt : 0;
+  }
+
+  /** When the last record that the log has taken was first sent; this owner was the owner then, or later. */
+  get confirmedAt(): number {
+    return this.takenAt;
   }
 
   /** Begins an epoch: appends its first record without condition, and what was decided behind it. */
@@ -137,6 +145,12 @@ export class Journal {
     this.batch.waiters.push(waiter);
     if (lost) this.batch.losers.push(lost);
     this.touch();
+  }
+
+  /** Has the log confirm that nobody else is the owner, if need be by a record that says nothing. */
+  prove(proved: Waiter): void {
+    this.proving = true;
+    this.after(proved);
   }
 
   /**
@@ -228,13 +242,14 @@ export class Journal {
     }
     const waiters = [...prologues.map(({ done }) => done), ...(batch?.waiters ?? [])];
     this.losing = batch?.losers ?? [];
-    if (head.empty) {
+    if (head.empty && !this.proving) {
       this.keep(head);
       this.losing = [];
       for (const waiter of waiters) waiter();
       this.touchAgain();
       return;
     }
+    this.proving = false;
     this.inFlight = true;
     const bytes = this.finish(head, false);
     this.keep(head);
@@ -305,6 +320,7 @@ export class Journal {
       metrics?.decisionSeconds.observe((clock.now() - this.sentAt) / 1000);
       metrics?.appendBytes.add(bytes.length);
       this.appended++;
+      this.takenAt = this.sentAt;
       this.last = sequence;
       this.inFlight = false;
       this.losing = [];

@@ -31,6 +31,7 @@ import type { Waiter } from './journal.ts';
 import { Journal } from './journal.ts';
 import { Mover } from './mover.ts';
 import type { TaskTraces } from './traces.ts';
+import { Standing } from './standing.ts';
 import type { ConsumerSpec, Sink } from './consumer.ts';
 import { Consumer } from './consumer.ts';
 
@@ -75,6 +76,8 @@ export interface OwnerOptions {
   readonly starved: () => boolean;
   /** Whether that session is connected, or may still come back. */
   readonly isAlive: (session: string) => boolean;
+  /** See `Cluster.heardSince`. Default: nobody else can own the shard. */
+  readonly heardSince?: () => number;
   /** This owner has been replaced, or can't go on; it has stopped. */
   readonly lost: (error: HubError) => void;
 }
@@ -123,6 +126,9 @@ export class Owner implements Applied {
   private readonly dispatcher: Dispatcher;
   /** When tasks become due, expire, or have run too long. */
   private readonly alarms: Alarms;
+  private readonly standing: Standing;
+  /** The log is being asked whether this is the owner still. */
+  private proving = false;
   private paused = false;
   /** Sessions have said what they hold, so that nothing is delivered that somebody has. */
   private delivering = false;
@@ -155,6 +161,11 @@ export class Owner implements Applied {
       },
       applied: () => this.state.ownerSequence,
       fenced: (error) => this.stop(error),
+    });
+    this.standing = new Standing({
+      clock,
+      confirmedAt: () => this.journal.confirmedAt,
+      heardSince: options.heardSince ?? (() => -Infinity),
     });
     this.endings = new Endings({
       shard,
@@ -513,7 +524,20 @@ export class Owner implements Applied {
   }
 
   private dispatchAll(): void {
-    if (this.delivers(this.now)) this.dispatcher.run(this.now);
+    if (!this.delivers(this.now) || !this.dispatcher.pending) return;
+    if (this.standing.sure) this.dispatcher.run(this.now);
+    else this.prove();
+  }
+
+  /** It may have been replaced without knowing: delivers when the log says that it was not. */
+  private prove(): void {
+    if (this.proving) return;
+    this.proving = true;
+    this.journal.prove(() => {
+      this.proving = false;
+      this.now = this.options.clock.now();
+      this.dispatchAll();
+    });
   }
 
   /** Whether tasks may be handed out at that time, as far as it depends on this owner. */

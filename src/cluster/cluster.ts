@@ -76,6 +76,11 @@ export interface Cluster {
   /** All that are heard, this one included, in the order of their ids. */
   members(): readonly Member[];
   isLive(broker: string): boolean;
+  /**
+   * Since when all that this broker has said of itself has come back to it in time, as it has to the others then:
+   * `Infinity` if that is not so now, as in a process that was stopped; `-Infinity` if there are no others.
+   */
+  heardSince(): number;
   /** What a live broker said last; `undefined` of one that has not yet said anything. */
   vitals(broker: string): Vitals | undefined;
   /** The pools and the placement rules, as far as this broker has heard; `undefined`: there is one pool and no rule. */

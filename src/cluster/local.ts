@@ -25,6 +25,10 @@ export class LocalCluster implements Cluster {
     return broker === this.self;
   }
 
+  heardSince(): number {
+    return -Infinity;
+  }
+
   vitals(): undefined {
     return undefined;
   }

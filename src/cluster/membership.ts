@@ -162,6 +162,10 @@ export class Membership implements Cluster {
     return this.pulses.isLive(broker);
   }
 
+  heardSince(): number {
+    return this.pulses.heardSince;
+  }
+
   vitals(broker: string): Vitals | undefined {
     return this.pulses.vitals(broker);
   }

@@ -14,6 +14,8 @@ const PULSE = 'pulse';
 const LOOKS = 4;
 /** Pulses of its own that a broker may miss before it distrusts its ears. */
 const OWN_MISSED = 2;
+/** Pulses on their way that are remembered. */
+const SENT = 64;
 /** Brokers that are gone are remembered that long, so that a late pulse does not bring them back. */
 const FORGET_MS = 600_000;
 
@@ -62,6 +64,11 @@ export class Pulses {
   private subscription: Heard | undefined;
   private timer: Timer | undefined;
   private ownHeardAt = -Infinity;
+  /** When pulses that have not come back were sent, by their numbers. */
+  private readonly sent = new Map<number, number>();
+  /** When the last pulse that came back was sent, and since when each has come before the next was missed. */
+  private confirmedAt = -Infinity;
+  private unbrokenSince = Infinity;
   private n = 0;
   private telling = false;
   private stopped = false;
@@ -78,7 +85,7 @@ export class Pulses {
     bus.watch((connected) => {
       if (this.stopped) return;
       if (connected) this.tell();
-      else this.ownHeardAt = -Infinity;
+      else this.ownHeardAt = this.confirmedAt = -Infinity;
     });
     this.beat(0);
   }
@@ -96,6 +103,11 @@ export class Pulses {
   /** Whether this broker hears itself, and so may judge others. */
   get hearing(): boolean {
     return this.inTime(this.options.clock.now() - this.ownHeardAt);
+  }
+
+  /** See `Cluster.heardSince`. */
+  get heardSince(): number {
+    return this.inTime(this.options.clock.now() - this.confirmedAt) ? this.unbrokenSince : Infinity;
   }
 
   isLive(broker: string): boolean {
@@ -167,9 +179,11 @@ export class Pulses {
   }
 
   private publish(leaving: boolean): void {
-    const { bus, self, vitals } = this.options;
+    const { bus, self, clock, vitals } = this.options;
     const claims = [...this.own].map(([shard, { revision, counter }]) => [shard, revision, counter] as const);
-    bus.publish(PULSE, writePulse({ id: self, n: ++this.n, leaving, claims, vitals: vitals() }));
+    this.sent.set(++this.n, clock.now());
+    this.sent.delete(this.n - SENT);
+    bus.publish(PULSE, writePulse({ id: self, n: this.n, leaving, claims, vitals: vitals() }));
   }
 
   private hear(bytes: Buffer): void {
@@ -187,13 +201,23 @@ export class Pulses {
     else this.hearOther(pulse, now);
   }
 
-  private hearSelf({ vitals }: Pulse, now: number): void {
+  private hearSelf({ n, vitals }: Pulse, now: number): void {
+    this.confirm(n, now);
     this.peers.get(this.options.self)!.vitals = vitals;
     const deaf = !this.inTime(now - this.ownHeardAt);
     this.ownHeardAt = now;
     if (!deaf) return;
     for (const peer of this.peers.values()) if (peer.live) peer.heardAt = now;
     this.options.hearingAgain();
+  }
+
+  /** A pulse that has come back says that this broker was heard when it was sent, not when it came. */
+  private confirm(n: number, now: number): void {
+    const at = this.sent.get(n) ?? -Infinity;
+    for (const [former] of this.sent) if (former <= n) this.sent.delete(former);
+    if (at < this.confirmedAt) return;
+    if (!this.inTime(now - this.confirmedAt)) this.unbrokenSince = now;
+    this.confirmedAt = at;
   }
 
   private hearOther({ id, n, leaving, claims, vitals }: Pulse, now: number): void {

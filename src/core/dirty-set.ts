@@ -14,6 +14,10 @@ export class DirtySet {
     this.list.push(id);
   }
 
+  get empty(): boolean {
+    return this.list.length === 0;
+  }
+
   /** Takes all out, those that are added meanwhile included. */
   drain(visit: (id: number) => void): void {
     for (let at = 0; at < this.list.length; at++) {

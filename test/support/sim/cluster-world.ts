@@ -50,6 +50,8 @@ const MOST_BROKERS = 4;
 const SKEW_MS = 2000;
 /** What is said at one end is known at the other by then, in milliseconds, if nothing is wrong. */
 const LAG_MS = 2000;
+/** Who has slept for longer does not rely any more on what it knew. */
+const SLEPT_MS = 1000;
 
 /** More calls than this in one moment never end. */
 const BUSY = 50_000;
@@ -94,6 +96,8 @@ export class ClusterWorld implements Surroundings {
   private readonly troubled = new Map<string, number>();
   /** When a shard got another owner for the last time. */
   private movedAt = 0;
+  /** When those woke that had slept for long. */
+  private readonly woken = new Map<Node, number>();
   private records = 0;
   /** Calls in this moment. */
   private calls = 0;
@@ -343,13 +347,14 @@ export class ClusterWorld implements Surroundings {
     node.life.pause();
     this.troubled.set(node.id, Infinity);
     this.ledger.unsettled();
-    this.clock.after(ms, () => this.wake(node));
+    this.clock.after(ms, () => this.wake(node, ms));
   }
 
-  private wake(node: Node): void {
+  private wake(node: Node, sleptMs: number): void {
     if (!node.life.paused || node.life.over) return;
     this.trace(() => `*** ${node.id} wakes`);
     node.life.resume();
+    if (sleptMs > SLEPT_MS) this.woken.set(node, this.clock.now());
     this.troubleEnded(node.id);
     this.ledger.unsettled();
   }
@@ -603,8 +608,12 @@ export class ClusterWorld implements Surroundings {
   }
 
   private isVoid({ holders, shard }: Decision): boolean {
-    for (const [, owner] of this.serving()) {
-      if (owner.holders === holders) return !this.isCurrent(owner);
+    for (const [node, owner] of this.serving()) {
+      if (owner.holders !== holders) continue;
+      const current = this.isCurrent(owner);
+      if (!current && owner.journal.confirmedAt < (this.woken.get(node) ?? -Infinity))
+        throw new Broken(`${node.id} has slept, and delivers from shard ${shard}, which was taken meanwhile`);
+      return !current;
     }
     throw new Broken(`shard ${shard} is served by nobody, and delivers`);
   }
@@ -714,7 +723,7 @@ export class ClusterWorld implements Surroundings {
     this.cuts.clear();
     this.recut();
     for (const node of this.nodes) {
-      this.wake(node);
+      this.wake(node, Infinity);
       this.rejoin(node);
     }
     const all = [...MAILBOXES, ...REPLIES];

@@ -8,6 +8,39 @@ import { SimCluster } from '../../support/sim-cluster.ts';
 /** The longest that a death may go unnoticed: silence, then up to two pulses' time. */
 const NOTICED_MS = 1750 + 500;
 
+describe('being heard', () => {
+  test('goes on while pulses come back in time, and begins anew after a sleep, whatever comes back late', () => {
+    const world = new SimCluster({ shards: 4 });
+    const [a] = world.join('a', 'b');
+    const since = a!.cluster.heardSince();
+    expect(since).toBeLessThan(world.clock.now());
+    world.clock.advance(20_000);
+    expect(a!.cluster.heardSince()).toBe(since);
+
+    // What it said is under way for longer than it may be.
+    const { delayMs } = world.bus;
+    world.bus.delayMs = () => 3000;
+    world.clock.advance(2500);
+    expect(a!.cluster.heardSince()).toBe(Infinity);
+    world.clock.advance(10_000);
+    expect(a!.cluster.heardSince()).toBe(Infinity);
+    world.bus.delayMs = delayMs;
+    world.clock.advance(10_000);
+    expect(a!.cluster.heardSince()).toBeGreaterThan(since);
+    expect(a!.cluster.heardSince()).toBeLessThan(world.clock.now());
+  });
+
+  test('ends with the connection', () => {
+    const world = new SimCluster({ shards: 4 });
+    const [a] = world.join('a', 'b');
+    a!.bus.connect(false);
+    world.clock.advance(10);
+    a!.bus.connect(true);
+    world.clock.advance(1000);
+    expect(a!.cluster.heardSince()).toBeGreaterThan(world.clock.now() - 1010);
+  });
+});
+
 describe('joining', () => {
   test('of the first broker gives it every shard, which it knows when it has joined', () => {
     const world = new SimCluster({ shards: 4 });
