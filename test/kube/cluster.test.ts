@@ -4,7 +4,7 @@ import { connect } from '../../src/client/index.ts';
 import { Crew } from '../support/crew.ts';
 import { until } from '../support/inbox.ts';
 import { KubeCluster } from '../support/kube.ts';
-import { NATS_IMAGE } from '../support/kube/images.ts';
+import { AGENTHUB_IMAGE, NATS_IMAGE } from '../support/kube/images.ts';
 import { Ledger } from '../support/ledger.ts';
 import { SeededRandom } from '../support/random.ts';
 
@@ -191,7 +191,8 @@ test('an image that can not be had stops the update under load, and the other br
     const reason = await field('bc/hub', '.status.conditions[?(@.type=="Degraded")].reason');
     expect(reason).toMatch(/Err?ImagePull|ImagePullBackOff/);
     expect(await field('statefulset/hub-default', '.status.readyReplicas')).toBe('2');
-    await change({ image: null });
+    // Without an image the one that is there stays.
+    await change({ image: AGENTHUB_IMAGE });
     await wait('bc/hub', '--for=condition=Degraded=False');
     await settled(3);
   });
