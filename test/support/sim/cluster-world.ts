@@ -43,6 +43,8 @@ const KNOWN_IDS = 65_536;
 const LONG_MS = 3_600_000;
 /** Virtual time after which a cluster without trouble must have come to rest, beside the grace of its sessions. */
 const PATIENCE_MS = 15_000;
+/** The same for logs to become short: a turn of the upkeep copies one record. */
+const FADING_MS = 60_000;
 /** By how much everything takes longer than in a world of one broker. */
 const PACE = 10;
 const MOST_BROKERS = 4;
@@ -743,8 +745,8 @@ export class ClusterWorld implements Surroundings {
     this.check();
   }
 
-  private until(what: string, done: () => boolean): void {
-    const end = this.clock.now() + PATIENCE_MS + this.plan.graceMs;
+  private until(what: string, done: () => boolean, patienceMs = PATIENCE_MS): void {
+    const end = this.clock.now() + patienceMs + this.plan.graceMs;
     while (!done()) {
       for (let calls = this.random.below(60); calls >= 0; calls--) this.step();
       if (this.clock.now() > end) {
@@ -813,12 +815,13 @@ export class ClusterWorld implements Surroundings {
   /** The records of what has ended do not stay for ever. */
   private fade(): void {
     const { plan } = this;
-    this.until('the logs are short', () =>
+    const short = (): boolean =>
       [...this.serving()].every(([, { shard, state }]) => {
-        const live = state.bytes + 17 * state.dedup.size + plan.wasteBytes + plan.checkpointBytes;
+        const known = 17 * state.dedup.size + 100 * state.awaiting.size;
+        const live = state.bytes + known + plan.wasteBytes + plan.checkpointBytes;
         return this.log.extent(shard).bytes < 4 * live + 4096;
-      }),
-    );
+      });
+    this.until('the logs are short', short, FADING_MS);
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────

@@ -507,6 +507,9 @@ export class World implements Surroundings, Tap {
     if (plan.shortRetention) {
       this.until('nothing is left', () => this.owners.every(({ state }) => state.tasks.count === 0));
     }
+    this.until('all duplicates are dropped', () =>
+      this.owners.every(({ state }) => state.undropped.size === 0),
+    );
     this.until('the log is short', () =>
       this.owners.every(({ shard, state }) => {
         const live = state.bytes + 17 * state.dedup.size + plan.wasteBytes + plan.checkpointBytes;
