@@ -146,6 +146,7 @@ other, on the same machine, disk and processors, which servers and clients share
 - **written, left**: bytes that servers wrote to the device per task, and what their folders hold when all is done.
 - **kill -9**: under load the server (of three: one) is killed, and started again 300 ms later. _Lost_: acknowledged, and never delivered.
   _Twice_: delivered more than once. _Stall_: from the kill until the next acknowledgement.
+  The machine lives on, and so does what it has not yet written to the device: this proves nothing about fsync.
 
 What each level promises:
 `;
