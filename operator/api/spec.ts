@@ -558,7 +558,7 @@ const monitored = (what: string) =>
         .boolean()
         .default(false)
         .describe(`Whether to make a ${what}, if the cluster knows that kind.`),
-      labels: names('Labels by which Prometheus or Grafana finds it.'),
+      labels: names('Labels by which Prometheus finds it.'),
     },
     `${what} for this cluster.`,
   );
@@ -572,9 +572,8 @@ const monitoring = section(
     intervalSeconds: seconds(5, 600, 30, 'Time between two scrapes.'),
     serviceMonitor: monitored('ServiceMonitor'),
     prometheusRule: monitored('PrometheusRule'),
-    dashboards: monitored('ConfigMap with dashboards'),
   },
-  'Prometheus and Grafana.',
+  'Prometheus. Dashboards for Grafana come with the chart, one set for all clusters (its value `dashboards`).',
 );
 
 const networkPolicy = section(

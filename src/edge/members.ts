@@ -39,7 +39,7 @@ export class MemberViews {
 
   private viewOf(member: Member, said: BrokerView | undefined): BrokerView {
     const { cluster, shards } = this.broker;
-    const { id, address, version, level, joinedAt, draining } = member;
+    const { id, address, version, level, joinedAt, draining, pool } = member;
     const vitals = cluster.vitals(id);
     let served = 0;
     for (let shard = 0; shard < shards.count; shard++) if (cluster.claim(shard)?.broker === id) served++;
@@ -55,6 +55,6 @@ export class MemberViews {
       draining,
       startedAtMs: BigInt(Math.floor(joinedAt)),
     };
-    return create(BrokerViewSchema, { ...(said ?? known), address });
+    return create(BrokerViewSchema, { ...(said ?? known), address, pool });
   }
 }

@@ -14,8 +14,8 @@ import { census } from './census.ts';
 import type { Health } from './health.ts';
 import type { DrainStatus } from './http.ts';
 
-/** The members of a broker's view. */
-export type BrokerFacts = Omit<BrokerView, '$typeName' | '$unknown'>;
+/** What a broker says of itself in its view; the list of members knows its pool. */
+export type BrokerFacts = Omit<BrokerView, '$typeName' | '$unknown' | 'pool'>;
 
 /** What counts as a full broker. */
 export interface FullBroker {

@@ -440,7 +440,7 @@ describe('looking', () => {
         log: 'file',
         durability: 'synced',
         shards: 16,
-        brokers: [{ draining: false }],
+        brokers: [{ pool: 'default', draining: false }],
       });
       expect(cluster.broker).toBe(cluster.brokers[0]?.id);
       expect(JSON.parse((await run('cluster', 'drain', '--status')).stdout)).toMatchObject({

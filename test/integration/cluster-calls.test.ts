@@ -238,8 +238,8 @@ describe('any broker', () => {
       }
       const description = await broker.call(Broker.method.describeCluster, {});
       expect(description).toMatchObject({ log: 'jetstream', shards: SHARDS, broker: broker.broker.id });
-      expect(description.brokers.map(({ id, shards: served }) => [id, served])).toEqual(
-        [...ids].sort().map((id) => [id, 2]),
+      expect(description.brokers.map(({ id, pool, shards: served }) => [id, pool, served])).toEqual(
+        [...ids].sort().map((id) => [id, 'default', 2]),
       );
     }
   });

@@ -12,7 +12,7 @@ import { figures } from '../output.ts';
 export function addClusterDescribe(cluster: Command, cli: Cli): void {
   const command = cluster
     .command('describe', { isDefault: true })
-    .description('Show the brokers, and how they keep tasks')
+    .description('Show the brokers with their pools, and how they keep tasks')
     .addHelpText('after', examples(['agenthub cluster', 'the same as agenthub cluster describe']))
     .action(async () => {
       using broker = cli.caller(command);
@@ -36,6 +36,7 @@ export type BrokerRow = ReturnType<typeof brokerView>;
 export function brokerColumns(now: number): readonly Column<BrokerRow>[] {
   return [
     { head: 'BROKER', value: ({ id }) => id },
+    { head: 'POOL', value: ({ pool }) => pool },
     { head: 'ADDRESS', value: ({ address }) => address },
     { head: 'VERSION', value: ({ version }) => version },
     figures('SHARDS', (row) => row.shards),
@@ -50,7 +51,21 @@ export function brokerColumns(now: number): readonly Column<BrokerRow>[] {
 
 /** A broker as programs see it. */
 export function brokerView(view: BrokerView) {
-  const { id, address, version, level, shards, sessions, agents, tasksPerSecond, load, draining } = view;
+  const { id, pool, address, version, level, shards, sessions, agents, tasksPerSecond, load, draining } =
+    view;
   const startedAt = time(Number(view.startedAtMs));
-  return { id, address, version, level, shards, sessions, agents, tasksPerSecond, load, draining, startedAt };
+  return {
+    id,
+    pool,
+    address,
+    version,
+    level,
+    shards,
+    sessions,
+    agents,
+    tasksPerSecond,
+    load,
+    draining,
+    startedAt,
+  };
 }
