@@ -8,7 +8,7 @@ import { NatsBus } from './cluster/nats.ts';
 import { NatsStore } from './cluster/nats-store.ts';
 import type { Peers } from './cluster/peers.ts';
 import type { Config } from './config/schema.ts';
-import type { ConnectionRegister } from './nats/connection.ts';
+import type { NatsAccess } from './nats/connection.ts';
 import type { Logger } from './std/logger.ts';
 import { systemClock as clock, systemRandom as random } from './std/system.ts';
 
@@ -38,7 +38,7 @@ export async function meet(
   config: Config,
   joining: Joining,
   logger: Logger,
-  figures: ConnectionRegister,
+  connecting: Pick<NatsAccess, 'figures' | 'credentials'>,
 ): Promise<Meeting> {
   const { id, version, level, vitals } = joining;
   const member = { id, version, level, address: config.cluster.address ?? '' };
@@ -48,7 +48,7 @@ export async function meet(
   }
   const { nats, shards } = config;
   const { pulseMs, deadAfterMs, pool, poolShards } = config.cluster;
-  const access = { ...nats, figures, prefix: nats.streamPrefix, name: `agenthub ${id}`, logger };
+  const access = { ...nats, ...connecting, prefix: nats.streamPrefix, name: `agenthub ${id}`, logger };
   const bus = await NatsBus.open(access);
   try {
     const store = await NatsStore.open({ ...access, clock });

@@ -31,6 +31,8 @@ import { JetStreamLog } from './log/jetstream.ts';
 import type { Log } from './log/log.ts';
 import { MemoryLog } from './log/memory.ts';
 import type { OtlpSpans } from './obs/otlp.ts';
+import type { NatsAccess } from './nats/connection.ts';
+import { NatsCredentials } from './nats/credentials.ts';
 import { NatsFigures } from './nats/figures.ts';
 import { Exposition } from './obs/exposition.ts';
 import { Metrics } from './obs/metrics.ts';
@@ -105,14 +107,16 @@ async function start(
   const { door } = entrance;
   const version = config.service.version ?? packageVersion();
   const tls = watchCertificates(config, logger, metrics);
+  const credentials = config.data.log === 'jetstream' ? new NatsCredentials(config.nats) : undefined;
   const probe = new NodeProcess(clock);
   const figures = new NatsFigures();
-  const log = await patiently('the log', () => openLog(config, logger, figures), logger);
+  const connecting = { figures, credentials };
+  const log = await patiently('the log', () => openLog(config, logger, connecting), logger);
   const id = `${config.service.name ?? hostname()}-${random.token(3)}`;
   const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load() });
   const meeting = await patiently(
     'the cluster',
-    () => meet(config, { id, version, level: LEVEL, vitals }, logger, figures),
+    () => meet(config, { id, version, level: LEVEL, vitals }, logger, connecting),
     logger,
   ).catch(async (error: unknown) => {
     await log.close();
@@ -158,6 +162,7 @@ async function start(
     clock,
     door,
     version,
+    natsUser: () => credentials?.identity,
     full: {
       agents: FULL_AGENTS,
       tasksPerSecond: FULL_TASKS_PER_SECOND,
@@ -217,6 +222,7 @@ async function start(
     ...reflection([BrokerService, EventBus, Admin]),
   ];
   const letGo = async (): Promise<void> => {
+    credentials?.close();
     await new Promise<void>((left) => meeting.cluster.stop(left));
     await meeting.close();
     await log.close();
@@ -299,6 +305,7 @@ async function start(
   look();
 
   tls?.start();
+  credentials?.watch(clock, logger);
   const grpcPort = await grpc.listen();
   const httpPort = await http.listen();
   const privateHttpPort = await inside?.listen();
@@ -351,13 +358,17 @@ async function patiently<T>(what: string, open: () => Promise<T>, logger: Logger
   }
 }
 
-async function openLog(config: Config, logger: Logger, figures: NatsFigures): Promise<Log> {
+async function openLog(
+  config: Config,
+  logger: Logger,
+  connecting: Pick<NatsAccess, 'figures' | 'credentials'>,
+): Promise<Log> {
   const { data, shards } = config;
   if (data.log === 'memory') return new MemoryLog({ clock: systemClock, shards, generation: randomUUID() });
   if (data.log === 'jetstream') {
     return await JetStreamLog.open({
       ...config.nats,
-      figures,
+      ...connecting,
       prefix: config.nats.streamPrefix,
       clock: systemClock,
       logger,

@@ -508,19 +508,123 @@ const service = section(
   'The Service through which agents reach the cluster. Any broker can be the first contact.',
 );
 
-const tls = z
-  .object({
-    secretName: objectName(
-      'Secret with the keys tls.crt and tls.key (kubernetes.io/tls). The certificate should name the Service and ' +
-        '`*.<cluster>-brokers.<namespace>.svc`.',
+const tls = ruled(
+  z
+    .object({
+      secretName: objectName(
+        'Secret with the keys tls.crt and tls.key (kubernetes.io/tls). The certificate should name the Service and ' +
+          '`*.<cluster>-brokers.<namespace>.svc`.',
+      ).optional(),
+      issuerRef: z
+        .object({
+          name: objectName('Name of the issuer.'),
+          kind: z
+            .string()
+            .min(1)
+            .max(63)
+            .default('Issuer')
+            .describe('Its kind: Issuer, in the namespace of the cluster, or ClusterIssuer.'),
+          group: z
+            .string()
+            .min(1)
+            .max(253)
+            .default('cert-manager.io')
+            .describe('Its API group; other than this one for issuers that come from elsewhere.'),
+        })
+        .optional()
+        .describe(
+          'Issuer of cert-manager: the operator asks it for a certificate for the names of the Services, in the Secret ' +
+            '`<cluster>-tls`, and cert-manager renews it.',
+        ),
+      dnsNames: z
+        .array(z.string().min(1).max(253))
+        .max(32)
+        .default([])
+        .describe('Further names in that certificate, as that of a load balancer.'),
+      clientCa: secretKey(
+        'ca.crt',
+        'Authorities one of which must have signed the certificates that agents show.',
+      ).optional(),
+    })
+    .optional()
+    .describe(
+      'Encrypts the gRPC and HTTP ports. When the contents of the Secrets change, brokers take them without a restart.',
     ),
-    clientCa: secretKey(
+  {
+    rule: 'has(self.secretName) != has(self.issuerRef)',
+    message: 'give one of secretName, a certificate that you have, and issuerRef, one that cert-manager makes',
+  },
+  {
+    rule: 'has(self.issuerRef) || !has(self.dnsNames) || self.dnsNames.size() == 0',
+    message: 'dnsNames are for the certificate of issuerRef; that of secretName has its names already',
+    fieldPath: '.dnsNames',
+  },
+);
+
+const audience = z
+  .array(z.string().min(1).max(512))
+  .min(1)
+  .max(16)
+  .default(['agenthub'])
+  .describe('For whom the tokens must be made (`aud`): one of these.');
+
+const claim = (fallback: string, description: string) =>
+  z.string().min(1).max(253).default(fallback).describe(description);
+
+const jwt = ruled(
+  z.object({
+    issuer: z.string().min(1).max(512).describe('Who makes the tokens (`iss`), exactly as they say it.'),
+    audience,
+    jwksUrl: z
+      .string()
+      .min(1)
+      .max(2048)
+      .regex(/^https?:\/\/[^/]/)
+      .optional()
+      .describe('Where the issuer publishes its keys; brokers must be able to reach it.'),
+    jwks: secretKey('jwks.json', 'Its keys, as a JSON Web Key Set; taken anew when they change.').optional(),
+    ca: secretKey(
       'ca.crt',
-      'Authorities one of which must have signed the certificate of every agent.',
+      'Authorities that may sign the certificate of jwksUrl; unset: the public ones.',
     ).optional(),
-  })
-  .optional()
-  .describe('Encrypts the gRPC and HTTP ports. When the Secret changes, brokers are replaced one at a time.');
+    nameClaim: claim('sub', 'Claim with the name of the agent.'),
+    groupsClaim: claim('groups', 'Claim with its groups.'),
+    clockSkewSeconds: seconds(0, 3600, 30, 'How far the clock of the issuer may be off.'),
+  }),
+  {
+    rule: 'has(self.jwks) != has(self.jwksUrl)',
+    message: 'say where the keys of the issuer are: give one of jwksUrl and jwks',
+  },
+  {
+    rule: 'has(self.jwksUrl) || !has(self.ca)',
+    message: 'ca is for the certificate of jwksUrl; remove it, or give jwksUrl',
+    fieldPath: '.ca',
+  },
+);
+
+const serviceAccounts = z.object({
+  audience,
+  issuer: z
+    .string()
+    .min(1)
+    .max(512)
+    .optional()
+    .describe('Who makes the tokens here; unset: the operator asks the API server.'),
+  clockSkewSeconds: seconds(0, 3600, 30, 'How far clocks may be off.'),
+});
+
+const clientCertificates = z.object({
+  name: z
+    .enum(['cn', 'dns', 'uri'])
+    .default('cn')
+    .describe(
+      'What in a certificate names the agent: its common name, or the first alternative name of that kind.',
+    ),
+  required: z
+    .boolean()
+    .default(true)
+    .describe('Whether every agent must show one, or may show a token instead.'),
+});
 
 const auth = ruled(
   section(
@@ -537,6 +641,19 @@ const auth = ruled(
         'tokens',
         'Tokens of administrators, one a line, beside the one that the operator makes for itself.',
       ).optional(),
+      jwt: ruled(
+        jwt.optional().describe('Lets in who shows a token of an issuer (OIDC, JWT).'),
+        ...(jwt.meta()?.['x-kubernetes-validations'] ?? []),
+      ),
+      serviceAccounts: serviceAccounts
+        .optional()
+        .describe(
+          'Lets in pods that show the token of their service account. Brokers check it by the keys of the API server, for ' +
+            'which they get a token of their own, and no right that others have not.',
+        ),
+      clientCertificates: clientCertificates
+        .optional()
+        .describe('Lets in who shows a certificate that one of `tls.clientCa` has signed.'),
       policy: secretKey(
         'policy.yaml',
         'Who may do what, as docs/access.md tells. Unset: agents are not kept apart. Brokers take a change without a restart.',
@@ -547,6 +664,12 @@ const auth = ruled(
   {
     rule: '!(self.anonymous && has(self.tokens))',
     message: 'anonymous lets everybody in: remove it, or remove tokens',
+    fieldPath: '.anonymous',
+  },
+  {
+    rule: '!(self.anonymous && (has(self.jwt) || has(self.serviceAccounts) || has(self.clientCertificates)))',
+    message:
+      'anonymous lets everybody in: remove it, or remove jwt, serviceAccounts and clientCertificates',
     fieldPath: '.anonymous',
   },
 );
@@ -732,6 +855,12 @@ export const specSchema = ruled(
     message:
       'durability.replicas must not be greater than nats.managed.servers: each server keeps one copy; lower the one or raise the other',
     fieldPath: '.durability',
+  },
+  {
+    rule: '!has(self.auth.clientCertificates) || (has(self.tls) && has(self.tls.clientCa))',
+    message:
+      'auth.clientCertificates needs tls.clientCa: say which authorities sign the certificates of agents',
+    fieldPath: '.auth',
   },
   {
     rule: 'oldSelf.pools.all(o, o.rules.size() > 0 || self.pools.exists(p, p.name == o.name && p.rules.size() == 0))',

@@ -13,17 +13,22 @@ import type { EventRecorder } from '../kube/events.ts';
 import type { Kube, KubeType } from '../kube/kube.ts';
 import { mergeConditions } from '../plan/conditions.ts';
 import type { PlannedEvent } from '../plan/events.ts';
+import { nameOf as childName, ROTATE_NATS } from '../plan/context.ts';
+import type { NatsKeys, RotationStep } from '../plan/nats-rotation.ts';
+import { NATS_KEYS, rotated } from '../plan/nats-rotation.ts';
 import { plan } from '../plan/plan.ts';
 import type { Plan, Snapshot } from '../plan/plan.ts';
 import type { PodView } from '../plan/pods.ts';
 import type { Child } from '../plan/resources/child.ts';
+import { natsCredentials } from '../plan/resources/secrets.ts';
 import type { Obstacle } from '../plan/verdicts.ts';
 import type { PodAddress, Pods } from '../pods.ts';
 import type { Answers } from './answers.ts';
 import type { Caches } from './caches.ts';
 import type { Result } from './controller.ts';
-import { BROKER_CLUSTER, CHILDREN, POD, PROMETHEUS_RULE, SECRET, SERVICE_MONITOR } from './kinds.ts';
-import type { BrokerClusterObject } from './kinds.ts';
+import { BROKER_CLUSTER, CHILDREN, OPTIONAL, POD, SECRET } from './kinds.ts';
+import type { BrokerClusterObject, SecretObject } from './kinds.ts';
+import { natsPublicKey, newNatsSeed } from './nkeys.ts';
 import type { Observer } from './observe.ts';
 
 /** What the reconciler is made of. */
@@ -46,7 +51,7 @@ export interface ReconcilerOptions {
 }
 
 const TYPES = new Map<string, KubeType>(
-  [...CHILDREN, SERVICE_MONITOR, PROMETHEUS_RULE].map((type) => [type.kind, type]),
+  [...CHILDREN, ...OPTIONAL].map((type) => [type.kind, type]),
 );
 /** Refusals that no repetition mends: somebody has to change something. */
 const FINAL = new Set(['invalid', 'permission', 'conflict', 'unimplemented']);
@@ -101,6 +106,7 @@ export class Reconciler {
     await this.#options.applier.applyStatus(BROKER_CLUSTER, object, told.status, caches.clusters, { signal });
     this.#record(object, told.events);
     this.#options.told?.(object.status ?? {}, told.status, told.events);
+    if (planned.rotate !== undefined) await this.#rotate(cluster, planned.rotate, snapshot.natsKeys, signal);
     await this.#place(key, planned, snapshot, addressOf, signal);
     await this.#act(planned, cluster, addressOf, signal);
     return { next: 'later', afterMs: planned.againMs };
@@ -111,6 +117,32 @@ export class Reconciler {
       await this.#options.kube.create(SECRET, secret, { signal });
     } catch (error) {
       // Somebody was faster; it is read the next time.
+      if (!isConflict(error)) throw error;
+    }
+  }
+
+  /** Takes a step only if the Secret is what the plan saw, and has not changed since it was read. */
+  async #rotate(
+    cluster: BrokerCluster,
+    step: RotationStep,
+    seen: NatsKeys | undefined,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { kube, observer, logger } = this.#options;
+    const { namespace, annotations } = cluster.metadata;
+    const at = { namespace, name: childName.natsCredentials(cluster) };
+    observer.forget(cluster);
+    const secret = await kube.get(SECRET, at, { signal });
+    const data = rotated(textsOf(secret), step, annotations[ROTATE_NATS] ?? '', newNatsSeed);
+    if (data === undefined || natsPublicKey(textsOf(secret)[NATS_KEYS.seed] ?? '') !== seen?.current) return;
+    const { resourceVersion } = secret.metadata;
+    const changed = natsCredentials(cluster, data);
+    const metadata = { ...changed.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
+    try {
+      await kube.apply(SECRET, { ...changed, metadata } as SecretObject, { signal });
+      logger.info({ cluster: cluster.metadata.name, step }, 'the credential with NATS is being exchanged');
+    } catch (error) {
+      // It was changed meanwhile; what is there then is looked at the next time.
       if (!isConflict(error)) throw error;
     }
   }
@@ -245,6 +277,12 @@ export class Reconciler {
     };
     await applier.applyStatus(BROKER_CLUSTER, object, status, caches.clusters, { signal });
   }
+}
+
+function textsOf({ data = {} }: SecretObject): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString('utf8')]),
+  );
 }
 
 function sameObstacles(a: readonly Obstacle[], b: readonly Obstacle[]): boolean {

@@ -8,7 +8,7 @@ import { Informer } from '../kube/informer.ts';
 import type { Kube, KubeType } from '../kube/kube.ts';
 import { LABEL } from '../plan/context.ts';
 import type { PodObject } from '../plan/pods.ts';
-import { AUTOSCALER, BROKER_CLUSTER, CHILDREN, POD, PROMETHEUS_RULE, SERVICE_MONITOR } from './kinds.ts';
+import { AUTOSCALER, BROKER_CLUSTER, CHILDREN, OPTIONAL, POD } from './kinds.ts';
 import type { AutoscalerObject, BrokerClusterObject } from './kinds.ts';
 
 /** What the caches are made of. */
@@ -25,8 +25,8 @@ export interface CachesOptions {
 
 /** All that carries this label was made by an operator. */
 const OURS = 'app.kubernetes.io/managed-by=agenthub-operator';
-/** How often it is asked whether Prometheus' operator has been installed meanwhile, in milliseconds. */
-const DISCOVERY_MS = 300_000;
+/** How often it is asked whether Prometheus' operator or cert-manager has been installed meanwhile, in milliseconds. */
+const DISCOVERY_MS = 60_000;
 
 /** Copies of everything that the operator looks at, and who is to be told when it changes. */
 export class Caches {
@@ -140,7 +140,7 @@ export class Caches {
   /** Watches kinds that may be installed later than the operator, as soon as they are. */
   async #discover(): Promise<void> {
     const { kube, clock, logger } = this.#options;
-    for (const type of [SERVICE_MONITOR, PROMETHEUS_RULE]) {
+    for (const type of OPTIONAL) {
       if (this.#children.has(type.kind)) continue;
       try {
         if (!(await kube.serves(type)) || this.#stopped) continue;

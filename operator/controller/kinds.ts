@@ -63,6 +63,10 @@ export const CHILDREN: readonly KubeType[] = [
   type('networking.k8s.io/v1', 'NetworkPolicy', 'networkpolicies'),
 ];
 
+/** That of cert-manager. */
+export const CERTIFICATE = type('cert-manager.io/v1', 'Certificate', 'certificates');
 /** Those that come with Prometheus' operator. */
 export const SERVICE_MONITOR = type('monitoring.coreos.com/v1', 'ServiceMonitor', 'servicemonitors');
 export const PROMETHEUS_RULE = type('monitoring.coreos.com/v1', 'PrometheusRule', 'prometheusrules');
+/** Kinds of child objects that may be installed later than the operator, or never. */
+export const OPTIONAL: readonly KubeType[] = [SERVICE_MONITOR, PROMETHEUS_RULE, CERTIFICATE];

@@ -4,6 +4,8 @@ import type { BrokerCluster } from '../api/brokercluster.ts';
 import { isNotFound } from '../kube/errors.ts';
 import type { Kube } from '../kube/kube.ts';
 import { host, INTERNAL_KEYS, LABEL, nameOf, PORTS } from '../plan/context.ts';
+import type { NatsKeys } from '../plan/nats-rotation.ts';
+import { NATS_KEYS } from '../plan/nats-rotation.ts';
 import { managesPlacement } from '../plan/placement.ts';
 import type { SecretView, Snapshot } from '../plan/plan.ts';
 import { viewPod } from '../plan/pods.ts';
@@ -14,6 +16,7 @@ import { parseTime } from '../plan/words.ts';
 import type { PodAddress, Pods } from '../pods.ts';
 import type { Answers } from './answers.ts';
 import type { Caches } from './caches.ts';
+import { natsPublicKey, newNatsSeed } from './nkeys.ts';
 import { NODE, SECRET } from './kinds.ts';
 import type { NodeObject, SecretObject } from './kinds.ts';
 
@@ -39,6 +42,8 @@ export interface Observation {
 
 /** Secrets and nodes are read again after this time, in milliseconds. */
 const READ_AGAIN_MS = 20_000;
+/** Who signs tokens is asked again after this time, in milliseconds. */
+const ISSUER_MS = 600_000;
 const TOKEN_BYTES = 24;
 
 interface Read<T> {
@@ -51,6 +56,7 @@ export class Observer {
   readonly #options: ObserverOptions;
   readonly #secrets = new Map<string, Read<SecretObject>>();
   readonly #nodes = new Map<string, Read<NodeObject>>();
+  #issuer: Read<string> | undefined;
 
   constructor(options: ObserverOptions) {
     this.#options = options;
@@ -98,16 +104,20 @@ export class Observer {
       kinds: {
         serviceMonitor: caches.childrenOf('ServiceMonitor') !== undefined,
         prometheusRule: caches.childrenOf('PrometheusRule') !== undefined,
+        certificate: caches.childrenOf('Certificate') !== undefined,
       },
       defaultImages,
       children,
       pods: byPool,
       natsPods: pods.filter((pod) => !isBroker(pod)).flatMap((pod) => view(pod, 'nats')),
       secrets: Object.fromEntries([...secrets].map(([key, secret]) => [key, viewSecret(secret)])),
+      natsKeys: natsKeysOf(cluster, secrets),
+      issuer: await this.#issuerFor(cluster, signal),
       placement,
       foreignAutoscalers: caches.autoscalersOf(namespace, name),
       obstacles,
       token: () => random.token(TOKEN_BYTES),
+      natsSeed: newNatsSeed,
     };
     return { snapshot, addressOf: (pod) => addressOf(pod.name) };
   }
@@ -122,6 +132,9 @@ export class Observer {
     const names = new Set([
       nameOf.internalSecret(cluster),
       nameOf.agentSecret(cluster),
+      ...(cluster.spec.nats.managed === undefined
+        ? []
+        : [nameOf.natsCredentials(cluster), nameOf.natsSystem(cluster)]),
       ...secretReferences(cluster).map(({ name }) => name),
     ]);
     const { kube } = this.#options;
@@ -132,6 +145,22 @@ export class Observer {
       if (secret !== undefined) found.set(name, secret);
     }
     return found;
+  }
+
+  /** Who signs the tokens of service accounts, if the cluster needs to know; what was heard once stays. */
+  async #issuerFor({ spec }: BrokerCluster, signal: AbortSignal): Promise<string | undefined> {
+    const { serviceAccounts } = spec.auth;
+    if (serviceAccounts === undefined || serviceAccounts.issuer !== undefined) return undefined;
+    const { kube, clock } = this.#options;
+    if (this.#issuer !== undefined && clock.now() - this.#issuer.at < ISSUER_MS) return this.#issuer.object;
+    try {
+      const path = '/.well-known/openid-configuration';
+      const { issuer } = await kube.raw<{ readonly issuer?: string }>({ method: 'GET', path, signal });
+      if (issuer !== undefined) this.#issuer = { at: clock.now(), object: issuer };
+    } catch {
+      // It may not be allowed to ask: then somebody has to say it.
+    }
+    return this.#issuer?.object;
   }
 
   /** Nodes that have not been heard of, and since when; asked only about pods that don't work. */
@@ -196,7 +225,7 @@ export class Observer {
   ): (pod: string) => PodAddress | undefined {
     const { tls } = cluster.spec;
     const token = text(secrets.get(nameOf.internalSecret(cluster)), INTERNAL_KEYS.adminToken);
-    const certificate = tls === undefined ? undefined : secrets.get(tls.secretName);
+    const certificate = tls === undefined ? undefined : secrets.get(nameOf.certificate(cluster));
     const ca = text(certificate, 'ca.crt') ?? text(certificate, 'tls.crt');
     const ips = new Map(pods.map(({ metadata, status }) => [metadata.name, status?.podIP]));
     return (pod) => {
@@ -215,6 +244,26 @@ function isBroker({ metadata }: PodObject): boolean {
 function text(secret: SecretObject | undefined, key: string): string | undefined {
   const value = secret?.data?.[key];
   return value === undefined ? undefined : Buffer.from(value, 'base64').toString('utf8');
+}
+
+/** The public side of what is in the Secrets of managed NATS; `undefined` if that is not all there. */
+function natsKeysOf(
+  cluster: BrokerCluster,
+  secrets: ReadonlyMap<string, SecretObject>,
+): NatsKeys | undefined {
+  const credentials = secrets.get(nameOf.natsCredentials(cluster));
+  const publicKey = (secret: SecretObject | undefined, key: string): string | undefined =>
+    natsPublicKey(text(secret, key) ?? '');
+  const current = publicKey(credentials, NATS_KEYS.seed);
+  const system = publicKey(secrets.get(nameOf.natsSystem(cluster)), NATS_KEYS.seed);
+  if (current === undefined || system === undefined) return undefined;
+  return {
+    current,
+    next: publicKey(credentials, NATS_KEYS.next),
+    former: publicKey(credentials, NATS_KEYS.former),
+    rotation: text(credentials, NATS_KEYS.rotation) ?? '',
+    system,
+  };
 }
 
 function viewSecret({ metadata, data = {} }: SecretObject): SecretView {

@@ -3,6 +3,7 @@ import type { Context } from './context.ts';
 import type { PoolPlan } from './pool.ts';
 import { brokerConfig } from './resources/broker-config.ts';
 import { brokerSet } from './resources/broker-set.ts';
+import { certificate } from './resources/certificate.ts';
 import type { Child } from './resources/child.ts';
 import { clientService } from './resources/client-service.ts';
 import { disruptionBudget, natsDisruptionBudget } from './resources/disruption-budget.ts';
@@ -23,6 +24,7 @@ export function childrenOf(
   const { managed } = spec.nats;
   const objects = [
     serviceAccount(context),
+    ...(spec.tls?.issuerRef !== undefined && context.kinds.certificate ? [certificate(context)] : []),
     clientService(context),
     headlessService(context),
     ...(spec.networkPolicy.enabled ? [brokerNetworkPolicy(context)] : []),
@@ -33,8 +35,8 @@ export function childrenOf(
           natsPeersService(context),
           natsDisruptionBudget(context),
           ...(spec.networkPolicy.enabled ? [natsNetworkPolicy(context)] : []),
-          natsConfig(context),
-          natsSet(context, managed),
+          // Without a credential there is nobody whom the servers could let in.
+          ...(context.natsKeys === undefined ? [] : [natsConfig(context), natsSet(context, managed)]),
         ]),
     ...pools.flatMap(({ pool, replicas }) => [
       disruptionBudget(context, pool),

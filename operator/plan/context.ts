@@ -1,11 +1,14 @@
 import { DEFAULT_POOL } from '../../src/core/pools.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { PoolSpec } from '../api/spec.ts';
+import type { NatsKeys } from './nats-rotation.ts';
 
 /** Kinds that not every Kubernetes knows. */
 export interface OptionalKinds {
   readonly serviceMonitor: boolean;
   readonly prometheusRule: boolean;
+  /** That of cert-manager. */
+  readonly certificate: boolean;
 }
 
 /** All from which the child objects of a cluster follow. */
@@ -13,8 +16,12 @@ export interface Context {
   readonly cluster: BrokerCluster;
   readonly images: Images;
   readonly kinds: OptionalKinds;
-  /** By the name of a Secret that the spec refers to: something that changes when its contents do. */
+  /** By the name of a Secret that brokers read at their start only: something that changes when its contents do. */
   readonly secrets: Readonly<Record<string, string>>;
+  /** Who may log in to the managed NATS servers; absent until the operator has made that. */
+  readonly natsKeys: NatsKeys | undefined;
+  /** Who signs the tokens of service accounts here, if it is known. */
+  readonly issuer: string | undefined;
 }
 
 /** The images that are in force, see {@link imagesOf}. */
@@ -44,24 +51,32 @@ export const nameOf = {
   nats: ({ metadata }: BrokerCluster): string => `${metadata.name}-nats`,
   /** The headless Service of the NATS servers. */
   natsPeers: ({ metadata }: BrokerCluster): string => `${metadata.name}-nats-peers`,
-  /** Secret with what only operator, brokers and NATS need to know. */
+  /** Secret with what only operator and brokers need to know. */
   internalSecret: ({ metadata }: BrokerCluster): string => `${metadata.name}-internal`,
   /** Secret with the token that the operator made for agents. */
   agentSecret: ({ metadata }: BrokerCluster): string => `${metadata.name}-agent-token`,
+  /** Secret with what brokers show the managed NATS servers. */
+  natsCredentials: ({ metadata }: BrokerCluster): string => `${metadata.name}-nats-credentials`,
+  /** Secret with what those show who look after these servers. */
+  natsSystem: ({ metadata }: BrokerCluster): string => `${metadata.name}-nats-system`,
+  /** Secret with the certificate of the brokers: that of the spec, or what cert-manager makes. */
+  certificate: ({ metadata, spec }: BrokerCluster): string => spec.tls?.secretName ?? `${metadata.name}-tls`,
   monitoring: ({ metadata }: BrokerCluster): string => metadata.name,
 } as const;
 
 /** Keys of the internal Secret. */
-export const INTERNAL_KEYS = { adminToken: 'admin-token', natsPassword: 'nats-password' } as const;
+export const INTERNAL_KEYS = { adminToken: 'admin-token' } as const;
 /** The key of the Secret for agents. */
 export const AGENT_TOKEN_KEY = 'token';
-/** As whom brokers log in to managed NATS. */
-export const NATS_USER = 'agenthub';
+/** What the names of streams, subjects and inboxes in managed NATS begin with. */
+export const NATS_PREFIX = 'agenthub';
 
 /** Annotations that people set on a BrokerCluster. */
 export const PAUSE_UPDATE = 'agenthub.io/pause-update';
 /** Any new value replaces all brokers, one at a time. */
 export const RESTART = 'agenthub.io/restart';
+/** Any new value exchanges the credential of the brokers with managed NATS. */
+export const ROTATE_NATS = 'agenthub.io/rotate-nats-credentials';
 /** Pauses everything the operator does with this cluster. */
 export const PAUSE = 'agenthub.io/pause';
 /** On pods: what of the spec they were made from. */

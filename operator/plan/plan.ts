@@ -3,12 +3,14 @@ import type { PlacementDocument } from '../../src/wire/placement-document.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import { controllerOf } from '../api/object.ts';
 import type { KubeObject } from '../api/object.ts';
-import type { BrokerClusterStatus } from '../api/status.ts';
+import type { BrokerClusterStatus, Condition } from '../api/status.ts';
 import { childrenOf } from './children.ts';
-import { nameOf, PAUSE, PAUSE_UPDATE } from './context.ts';
+import { nameOf, PAUSE, PAUSE_UPDATE, ROTATE_NATS } from './context.ts';
 import type { Context, OptionalKinds } from './context.ts';
 import { eventsOf } from './events.ts';
 import type { PlannedEvent } from './events.ts';
+import type { NatsKeys, Rotation, RotationStep } from './nats-rotation.ts';
+import { planNatsRotation } from './nats-rotation.ts';
 import type { PodView } from './pods.ts';
 import { leftoverPools } from './leftover.ts';
 import type { Leftover } from './leftover.ts';
@@ -44,6 +46,10 @@ export interface Snapshot {
   readonly natsPods: readonly PodView[];
   /** Secrets that the spec refers to or the operator makes, as far as they are there. */
   readonly secrets: Readonly<Record<string, SecretView>>;
+  /** Who may log in to the managed NATS servers; absent if that is not made yet, or can't be read. */
+  readonly natsKeys?: NatsKeys | undefined;
+  /** Who signs the tokens of service accounts here; absent if nobody needs to know, or it can't be found out. */
+  readonly issuer?: string | undefined;
   /** What a broker says of pools and placement; absent if none could be asked, or needed to be. */
   readonly placement?: PlacementDocument | undefined;
   readonly foreignAutoscalers: readonly string[];
@@ -51,15 +57,19 @@ export interface Snapshot {
   readonly obstacles: readonly Obstacle[];
   /** A new token that nobody can guess. */
   readonly token: () => string;
+  /** A new seed of a user of NATS. */
+  readonly natsSeed: () => string;
 }
 
-/** What is to be done, in this order: create, apply, write the status, place, evacuate and keep, remove. */
+/** What is to be done, in this order: create, apply, write the status, rotate, place, evacuate and keep, remove. */
 export interface Plan {
   /** Objects that are made once and then left alone. */
   readonly create: readonly Child[];
   /** Objects as they are to be; those that are so already need no call. */
   readonly apply: readonly Child[];
   readonly status: BrokerClusterStatus;
+  /** What is done to the credential of the brokers with managed NATS. */
+  readonly rotate: RotationStep | undefined;
   /** Rules that the brokers are to go by, with the version that they replace. */
   readonly place: PlacementRules | undefined;
   readonly evacuate: readonly PodView[];
@@ -78,10 +88,10 @@ const CALM_MS = 60_000;
 
 /** What is to be done about a cluster. Without effects; the same snapshot gives the same plan. */
 export function plan(snapshot: Snapshot): Plan {
-  const { now, cluster, secrets, token } = snapshot;
+  const { now, cluster, secrets } = snapshot;
   const context = contextOf(snapshot);
-  const missing = missingSecrets(snapshot);
-  const create = generatedSecrets(cluster, token).filter(
+  const missing = [...missingSecrets(snapshot), ...missingOthers(snapshot)];
+  const create = generatedSecrets(cluster, snapshot).filter(
     ({ metadata }) => secrets[metadata.name] === undefined,
   );
   // Pods are made of Secrets: while one is missing none is made or replaced, and those that run go on.
@@ -92,10 +102,19 @@ export function plan(snapshot: Snapshot): Plan {
   const nats = natsSituation(context, snapshot, frozen);
   const placement = planPlacement(cluster, snapshot.children, snapshot.placement);
   const leftovers = leftoverPools(snapshot, placement.inForce);
+  const rotation: Rotation | undefined =
+    nats &&
+    planNatsRotation({
+      keys: frozen ? undefined : snapshot.natsKeys,
+      wish: cluster.metadata.annotations[ROTATE_NATS],
+      servers: nats,
+      brokers: Object.values(snapshot.pods).flat(),
+    });
   const situation: Situation = {
     cluster,
     pools,
     nats,
+    rotating: rotation?.waits,
     placement,
     leaving: leftovers.map(({ pool }) => pool),
     obstacles: [
@@ -125,6 +144,7 @@ export function plan(snapshot: Snapshot): Plan {
         : []),
     ],
     place: placement.change,
+    rotate: rotation?.step,
     removeObjects: superfluous(snapshot, wanted, leftovers),
     events,
     againMs: create.length > 0 ? 0 : again(situation),
@@ -133,6 +153,7 @@ export function plan(snapshot: Snapshot): Plan {
 
 const NOTHING = {
   place: undefined,
+  rotate: undefined,
   create: [],
   apply: [],
   evacuate: [],
@@ -141,17 +162,15 @@ const NOTHING = {
   removeObjects: [],
 } as const;
 
-function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapshot): Context {
+function contextOf(snapshot: Snapshot): Context {
+  const { cluster, kinds, children, secrets, defaultImages, natsKeys, issuer } = snapshot;
   const { spec } = cluster;
   const live = (name: string, container: string): string | undefined =>
     find(children, 'StatefulSet', name)?.spec?.template?.spec?.containers?.find(
       (each) => each.name === container,
     )?.image;
-  const referred = [
-    ...secretReferences(cluster).flatMap(({ name, live: taken = false }) => (taken ? [] : [name])),
-    nameOf.internalSecret(cluster),
-    nameOf.agentSecret(cluster),
-  ];
+  // What is in variables of pods; files are taken anew by those who read them.
+  const read = [nameOf.internalSecret(cluster), nameOf.agentSecret(cluster)];
   return {
     cluster,
     kinds,
@@ -165,7 +184,9 @@ function contextOf({ cluster, kinds, children, secrets, defaultImages }: Snapsho
       ),
       nats: spec.nats.managed?.image ?? live(nameOf.nats(cluster), 'nats') ?? defaultImages.nats,
     },
-    secrets: Object.fromEntries(referred.map((name) => [name, secrets[name]?.fingerprint ?? ''])),
+    natsKeys,
+    issuer,
+    secrets: Object.fromEntries(read.map((name) => [name, secrets[name]?.fingerprint ?? ''])),
   };
 }
 
@@ -178,10 +199,11 @@ function find(children: readonly KubeObject[], kind: string, name: string): SetO
     SetObject | undefined;
 }
 
-function missingSecrets({ cluster, secrets }: Snapshot): readonly Obstacle[] {
+function missingSecrets({ cluster, secrets, kinds, children }: Snapshot): readonly Obstacle[] {
   return secretReferences(cluster).flatMap(({ name, keys, field }): Obstacle[] => {
     const found = secrets[name];
     if (found === undefined) {
+      if (field === 'spec.tls.issuerRef') return [notIssued(name, kinds.certificate, children)];
       const message = `${field}: there is no Secret ${name} in namespace ${cluster.metadata.namespace}; make it, with the key ${keys.join(' and ')}`;
       return [{ reason: 'SecretNotFound', message }];
     }
@@ -190,6 +212,39 @@ function missingSecrets({ cluster, secrets }: Snapshot): readonly Obstacle[] {
     const message = `${field}: the Secret ${name} has no key ${lacking.join(' and no key ')}; it has ${found.keys.join(', ') || 'none'}`;
     return [{ reason: 'SecretKeyNotFound', message }];
   });
+}
+
+/** Why there is no certificate yet. */
+function notIssued(name: string, known: boolean, children: readonly KubeObject[]): Obstacle {
+  if (!known) {
+    const message =
+      'spec.tls.issuerRef: this Kubernetes has no kind Certificate of cert-manager.io/v1; install cert-manager, or name a ' +
+      'Secret in spec.tls.secretName instead';
+    return { reason: 'CertManagerNotFound', message };
+  }
+  const made = children.find(({ kind, metadata }) => kind === 'Certificate' && metadata.name === name);
+  const { conditions = [] } = (made?.status ?? {}) as { conditions?: readonly Partial<Condition>[] };
+  const said = conditions.find(({ type, status }) => type === 'Ready' && status === 'False')?.message;
+  const message = `spec.tls.issuerRef: cert-manager has not issued the certificate ${name} yet${said === undefined ? '' : ` (${said})`}; see kubectl describe certificate ${name}`;
+  return { reason: 'CertificateNotIssued', message };
+}
+
+/** What pods are made of beside Secrets that the spec names. */
+function missingOthers({ cluster, secrets, natsKeys, issuer }: Snapshot): readonly Obstacle[] {
+  const { auth, nats } = cluster.spec;
+  const found: Obstacle[] = [];
+  const names = [nameOf.natsCredentials(cluster), nameOf.natsSystem(cluster)];
+  if (nats.managed !== undefined && natsKeys === undefined && names.every((name) => secrets[name])) {
+    const message = `the Secrets ${names.join(' and ')} don't hold seeds of nkeys, which the operator has made; restore them, or delete both: others are made, and taken one pod after the other`;
+    found.push({ reason: 'NatsCredentialsBroken', message });
+  }
+  if (auth.serviceAccounts !== undefined && (auth.serviceAccounts.issuer ?? issuer) === undefined) {
+    const message =
+      'spec.auth.serviceAccounts.issuer: the API server does not tell the operator who signs the tokens of service ' +
+      'accounts; say it, as kubectl get --raw /.well-known/openid-configuration does';
+    found.push({ reason: 'IssuerUnknown', message });
+  }
+  return found;
 }
 
 function natsSituation(context: Context, snapshot: Snapshot, frozen: boolean): NatsSituation | undefined {
@@ -231,8 +286,9 @@ function superfluous(
   });
 }
 
-function again({ cluster, pools, nats, obstacles, placement, leaving }: Situation): number {
+function again({ cluster, pools, nats, obstacles, placement, leaving, rotating }: Situation): number {
   const busy =
+    rotating !== undefined ||
     pools.some(isBusy) ||
     placement.pending !== undefined ||
     leaving.length > 0 ||

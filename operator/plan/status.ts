@@ -58,7 +58,7 @@ function phaseOf(judged: Verdicts, { cluster }: Situation): BrokerClusterStatus[
   if (reason === 'Paused' || reason === 'UpdatePaused') return 'Paused';
   if (!is('Available')) return is('Progressing') ? 'Creating' : 'Pending';
   if (!is('Progressing')) return 'Ready';
-  return reason === 'Updating' || reason === 'NatsUpdating' ? 'Updating' : 'Scaling';
+  return ['Updating', 'NatsUpdating', 'NatsRotating'].includes(reason ?? '') ? 'Updating' : 'Scaling';
 }
 
 type Figures = Pick<BrokerClusterStatus, 'agents' | 'tasksPerSecond' | 'load'>;

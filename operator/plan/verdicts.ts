@@ -12,6 +12,8 @@ export interface Situation {
   readonly cluster: BrokerCluster;
   readonly pools: readonly PoolPlan[];
   readonly nats: NatsSituation | undefined;
+  /** What the exchange of the credential with managed NATS waits for, if one is under way. */
+  readonly rotating: string | undefined;
   /** What must be put right by a person before anything can go on, each with its remedy. */
   readonly obstacles: readonly Obstacle[];
   /** What the placement rules wait for, if the brokers don't go by them yet, and what is kept of them. */
@@ -60,7 +62,7 @@ export function available({ pools, obstacles }: Situation): Verdict {
 }
 
 /** Whether something is on its way to what the spec says. */
-export function progressing({ cluster, pools, nats, placement, leaving }: Situation): Verdict {
+export function progressing({ cluster, pools, nats, rotating, placement, leaving }: Situation): Verdict {
   const type = 'Progressing';
   if (cluster.metadata.annotations[PAUSE] === 'true') {
     return {
@@ -116,6 +118,10 @@ export function progressing({ cluster, pools, nats, placement, leaving }: Situat
   if (leaving.length > 0) {
     const message = `pool ${listed(leaving)} is no more in the spec, and goes when nothing is left in it`;
     return { type, status: 'True', reason: 'PoolEmptying', message };
+  }
+  if (rotating !== undefined) {
+    const message = `the credential of the brokers with NATS is being exchanged: ${rotating}`;
+    return { type, status: 'True', reason: 'NatsRotating', message };
   }
   return { type, status: 'False', reason: 'Complete', message: 'all is as the spec says' };
 }

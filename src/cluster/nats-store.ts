@@ -1,7 +1,7 @@
 import type { JetStreamManager, MsgHdrs, NatsConnection, StoredMsg } from 'nats';
 import { createInbox, headers } from 'nats';
 import type { NatsAccess } from '../nats/connection.ts';
-import { connectNats, watchConnection } from '../nats/connection.ts';
+import { connectNats, inboxOf, watchConnection } from '../nats/connection.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 import type { Clock, Timer } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -57,7 +57,7 @@ export class NatsStore implements Store {
     try {
       const jsm = await nats.jetstreamManager({ checkAPI: false, timeout: OPEN_MS });
       await openBucket(jsm, options, options.clock.now());
-      await probeWatch(jsm, bucketStream(options.prefix));
+      await probeWatch(jsm, options.prefix);
       return new NatsStore(
         options,
         nats,
@@ -123,6 +123,7 @@ export class NatsStore implements Store {
       logger,
       stream,
       subjects,
+      inboxes: inboxOf(this.options.prefix),
       changed,
       ready,
       remake: () => openBucket(jsm, this.options, clock.now()),
@@ -187,9 +188,10 @@ export class NatsStore implements Store {
 }
 
 /** Whether the bucket may be watched at all: a watch tries again for ever. */
-async function probeWatch(jsm: JetStreamManager, stream: string): Promise<void> {
+async function probeWatch(jsm: JetStreamManager, prefix: string): Promise<void> {
+  const stream = bucketStream(prefix);
   try {
-    const { name } = await jsm.consumers.add(stream, consumerOf(createInbox()));
+    const { name } = await jsm.consumers.add(stream, consumerOf(createInbox(inboxOf(prefix))));
     await jsm.consumers.delete(stream, name);
   } catch (error) {
     const refused = natsFault(error, `watching the stream ${stream}`);

@@ -26,6 +26,8 @@ export interface NatsWatchOptions {
   readonly stream: string;
   /** What the subjects of keys begin with. */
   readonly subjects: string;
+  /** What inboxes begin with. */
+  readonly inboxes: string;
   readonly changed: (key: string, stored: Stored | undefined) => void;
   readonly ready: () => void;
   /** Makes the bucket anew: somebody has deleted it. */
@@ -112,7 +114,7 @@ export class NatsWatch implements Heard {
     this.pass = new Set();
     this.tombs = [];
     this.delivered = 0;
-    const inbox = createInbox();
+    const inbox = createInbox(this.options.inboxes);
     this.subscription = nats.subscribe(inbox, {
       callback: (error, message) => {
         if (stale()) return;

@@ -242,11 +242,18 @@ export function configSchema(memoryBytes: number) {
       }),
       nats: section('Where tasks are kept if `data.log` is `jetstream`.', {
         servers: key(texts, 'localhost:4222', 'NATS servers, `host:port` each; any one of them will do.'),
-        credentialsFile: optional(text, 'File of user credentials, as `nsc` writes them.'),
-        nkeyFile: optional(text, 'File with the seed of an nkey.'),
+        credentialsFile: optional(
+          text,
+          'File of user credentials, as `nsc` writes them. As the next files, it is read anew when it changes: once NATS ' +
+            'knows what it says, connections are made anew with it.',
+        ),
+        nkeyFile: optional(text, 'File with the seed of an nkey of a user.'),
         token: optional(secret, 'Token, if the servers ask for one.'),
+        tokenFile: optional(text, 'File with that token.'),
         user: optional(text, 'User, if the servers ask for one.'),
         password: optional(secret, 'Password of the user.'),
+        userFile: optional(text, 'File with the name of the user.'),
+        passwordFile: optional(text, 'File with the password of the user.'),
         tls: key(flag, 'false', 'Whether to insist on TLS; always so if one of the next three is set.'),
         caFile: optional(text, 'Authorities, PEM, that may sign the certificates of the servers.'),
         certFile: optional(text, 'Certificate of the broker, PEM.'),
@@ -280,6 +287,7 @@ export function configSchema(memoryBytes: number) {
         ),
       }).superRefine((nats, check) => {
         together(check, nats, 'user', 'password');
+        together(check, nats, 'userFile', 'passwordFile');
         together(check, nats, 'certFile', 'keyFile');
       }),
       cluster: section(

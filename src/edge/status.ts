@@ -33,6 +33,8 @@ export interface StatusOptions {
   readonly door: Door;
   readonly version: string;
   readonly full: FullBroker;
+  /** As whom the broker is logged in to NATS, if it is, on all its connections. */
+  readonly natsUser: () => string | undefined;
   /** Time that sessions have to finish when the broker drains, in milliseconds. */
   readonly drainMs: number;
 }
@@ -69,6 +71,7 @@ export class BrokerStatus {
   /** The document at `/capacity`. */
   capacity(): Capacity {
     const { broker, metrics, clock, door, version, full } = this.options;
+    const natsUser = this.options.natsUser();
     const tasks = this.tasks();
     const rates = metrics.rates();
     const figures = this.figures();
@@ -85,6 +88,7 @@ export class BrokerStatus {
       oldestTaskAgeSeconds: tasks.oldestSeconds,
       draining: broker.phase === 'draining',
       loadScore: this.score(figures),
+      ...(natsUser === undefined ? {} : { natsUser }),
       shards: broker.owners.map(({ shard, state }) => ({
         shard,
         queued: state.tasks.count,

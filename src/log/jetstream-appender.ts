@@ -38,12 +38,14 @@ export class Appender {
   private readonly nats: NatsConnection;
   private readonly jsm: JetStreamManager;
   private readonly clock: Clock;
-  private readonly inbox = createInbox();
+  private readonly inbox: string;
   private readonly pending = new Map<string, Pending>();
   private sent = 0;
   private whenIdle: (() => void)[] = [];
 
-  constructor(nats: NatsConnection, jsm: JetStreamManager, clock: Clock) {
+  /** `inboxes`: what the inbox for answers begins with. */
+  constructor(nats: NatsConnection, jsm: JetStreamManager, clock: Clock, inboxes: string) {
+    this.inbox = createInbox(inboxes);
     this.nats = nats;
     this.jsm = jsm;
     this.clock = clock;

@@ -23,6 +23,8 @@ export interface StreamReaderOptions {
   readonly stream: string;
   /** Records of this subject are the owner's. */
   readonly ownerSubject: string;
+  /** What inboxes begin with. */
+  readonly inboxes: string;
   readonly from: number;
   readonly reader: LogReader;
   /** The first record that is still retained here, though the stream may have more. */
@@ -124,7 +126,7 @@ export class StreamReader implements Reading {
       if (!this.last) this.next = Math.max(this.next, state.first_seq, this.options.first());
       this.settle();
       if (stale()) return;
-      const inbox = createInbox();
+      const inbox = createInbox(this.options.inboxes);
       this.delivered = 0;
       this.subscription = nats.subscribe(inbox, {
         callback: (error, message) => {

@@ -6,7 +6,7 @@ import type { Logger } from '../std/logger.ts';
 import { closed, MAX_RECORD_BYTES, refusal } from './admission.ts';
 import { type Appended, Appender } from './jetstream-appender.ts';
 import type { NatsAccess, NatsRole } from '../nats/connection.ts';
-import { connectNats, watchConnection } from '../nats/connection.ts';
+import { connectNats, inboxOf, watchConnection } from '../nats/connection.ts';
 import { API, apiCode, natsFault } from '../nats/faults.ts';
 import { StreamReader } from './jetstream-reader.ts';
 import { OVERHEAD_BYTES, Stream } from './jetstream-stream.ts';
@@ -111,7 +111,7 @@ export class JetStreamLog implements Log {
     this.reading = reading;
     this.maxBytes = options.maxBytesPerShard > 0 ? options.maxBytesPerShard : Infinity;
     this.streams = streams.map((info, shard) => new Stream(options.prefix, shard, info));
-    this.appender = new Appender(writing.nats, writing.jsm, options.clock);
+    this.appender = new Appender(writing.nats, writing.jsm, options.clock, inboxOf(options.prefix));
   }
 
   get shards(): number {
@@ -177,6 +177,7 @@ export class JetStreamLog implements Log {
       clock: this.clock,
       stream: stream.name,
       ownerSubject: stream.subjects.owner,
+      inboxes: inboxOf(this.options.prefix),
       from,
       reader,
       first: () => stream.catalog.first,

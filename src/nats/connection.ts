@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import type { ConnectionOptions, NatsConnection } from 'nats';
-import { connect, credsAuthenticator, Events, nkeyAuthenticator } from 'nats';
-import { HubError } from '../std/errors.ts';
+import { Events } from 'nats';
+import type { ShownToNats } from './credentials.ts';
+import { NatsCredentials, textOf } from './credentials.ts';
 import { natsFault } from './faults.ts';
 
 /** What a connection to NATS is for. */
@@ -13,16 +14,13 @@ export interface ConnectionRegister {
 }
 
 /** Where NATS is, and who the broker is there. */
-export interface NatsAccess {
+export interface NatsAccess extends ShownToNats {
   /** `host:port` or `nats://host:port`; any one of them will do. */
   readonly servers: readonly string[];
-  /** File of user credentials (JWT and seed), as `nsc` writes them. */
-  readonly credentialsFile?: string | undefined;
-  /** File with the seed of an nkey. */
-  readonly nkeyFile?: string | undefined;
-  readonly token?: string | undefined;
-  readonly user?: string | undefined;
-  readonly password?: string | undefined;
+  /** Begins the names of everything that is this cluster's, its inboxes included. */
+  readonly prefix: string;
+  /** What is shown to NATS, for all connections of a broker; absent: what the members here say, once. */
+  readonly credentials?: NatsCredentials | undefined;
   /** Whether to insist on TLS; so do the files below. */
   readonly tls?: boolean | undefined;
   readonly caFile?: string | undefined;
@@ -53,13 +51,19 @@ const CONNECT_MS = 5000;
 export async function connectNats(access: NatsAccess, name: string, role: NatsRole): Promise<NatsConnection> {
   const where = access.servers.join(', ');
   const options = connectionOptions(access, name);
+  const credentials = access.credentials ?? new NatsCredentials(access);
   try {
-    const nats = await connect(options);
+    const nats = await credentials.connect(options);
     access.figures?.add(role, nats);
     return nats;
   } catch (error) {
     throw natsFault(error, `connecting to NATS at ${where}`);
   }
+}
+
+/** What the inboxes of the brokers of a cluster begin with: those of others in the account are not theirs to hear. */
+export function inboxOf(prefix: string): string {
+  return `_INBOX.${prefix}`;
 }
 
 /** Tells `events` what becomes of the connection, until it is closed. */
@@ -74,17 +78,12 @@ export async function watchConnection(nats: NatsConnection, events: ConnectionEv
 }
 
 function connectionOptions(access: NatsAccess, name: string): ConnectionOptions {
-  const { servers, credentialsFile, nkeyFile, token, user, password } = access;
-  const authenticator =
-    credentialsFile === undefined
-      ? nkeyFile === undefined
-        ? undefined
-        : nkeyAuthenticator(seedOf(file('nats.nkeyFile', nkeyFile)))
-      : credsAuthenticator(file('nats.credentialsFile', credentialsFile));
+  const { servers, prefix } = access;
   const tls = tlsOptions(access);
   return {
     servers: [...servers],
     name,
+    inboxPrefix: inboxOf(prefix),
     timeout: CONNECT_MS,
     pingInterval: PING_MS,
     maxPingOut: 2,
@@ -93,37 +92,16 @@ function connectionOptions(access: NatsAccess, name: string): ConnectionOptions 
     ignoreAuthErrorAbort: true,
     reconnectTimeWait: RECONNECT_MS,
     reconnectJitter: RECONNECT_MS,
-    ...(authenticator && { authenticator }),
-    ...(token !== undefined && { token }),
-    ...(user !== undefined && { user }),
-    ...(password !== undefined && { pass: password }),
     ...(tls && { tls }),
   };
 }
 
+/** They are named, not read, so that each connection uses what they say by then; they must be there. */
 function tlsOptions({ tls, caFile, certFile, keyFile }: NatsAccess): ConnectionOptions['tls'] | undefined {
-  const files = {
-    ...(caFile !== undefined && { ca: text('nats.caFile', caFile) }),
-    ...(certFile !== undefined && { cert: text('nats.certFile', certFile) }),
-    ...(keyFile !== undefined && { key: text('nats.keyFile', keyFile) }),
-  };
-  return tls === true || Object.keys(files).length > 0 ? files : undefined;
-}
-
-/** The seed in a file that may have comments around it. */
-function seedOf(bytes: Uint8Array): Uint8Array {
-  const lines = Buffer.from(bytes).toString('utf8').split('\n');
-  return Buffer.from(lines.find((line) => line.startsWith('S'))?.trim() ?? '');
-}
-
-function text(field: string, path: string): string {
-  return file(field, path).toString('utf8');
-}
-
-function file(field: string, path: string): Buffer {
-  try {
-    return readFileSync(path);
-  } catch (cause) {
-    throw new HubError('invalid', `${field}: ${path} can't be read; name a file that can`, { field, cause });
-  }
+  const files = Object.entries({ caFile, certFile, keyFile }).flatMap(([field, path]) => {
+    if (path === undefined) return [];
+    textOf(field, path, readFileSync);
+    return [[field, path] as const];
+  });
+  return tls === true || files.length > 0 ? Object.fromEntries(files) : undefined;
 }

@@ -39,6 +39,12 @@ const broker = {
   ),
   draining: z.boolean().describe('Whether the broker is being emptied before it stops.'),
   loadScore: share.describe('How busy the broker is, all in all: 0 idle, 1 full.'),
+  natsUser: z
+    .string()
+    .optional()
+    .describe(
+      'As whom it is logged in to NATS on all its connections: the public key of an nkey, or the name of the user.',
+    ),
 };
 
 const Strict = z.strictObject({ ...broker, shards: z.array(z.strictObject(shard)) });

@@ -12,7 +12,7 @@ import { systemClock } from '../../src/std/system.ts';
 import { until } from '../support/inbox.ts';
 import { KubeApiServer } from '../support/kube-apiserver.ts';
 import { CUSTOM_RESOURCE_DEFINITION } from '../support/kube-objects.ts';
-import { START } from './plan/support.ts';
+import { madeSecrets, NATS_KEYS, START } from './plan/support.ts';
 
 const BROKER_CLUSTER: KubeType = {
   apiVersion: 'agenthub.io/v1alpha1',
@@ -28,6 +28,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   StatefulSet: 'statefulsets',
   PodDisruptionBudget: 'poddisruptionbudgets',
   NetworkPolicy: 'networkpolicies',
+  Certificate: 'certificates',
 };
 
 let server: KubeApiServer;
@@ -310,22 +311,21 @@ describe('the API server', () => {
   ])('takes every object of a cluster %s, to the letter', async (_, spec) => {
     const cluster = readBrokerCluster(await make(spec));
     const key = { keys: ['tokens', 'tls.crt', 'tls.key', 'ca.crt', 'user.creds'], fingerprint: 'f' };
-    const internal = {
-      [`${cluster.metadata.name}-internal`]: key,
-      [`${cluster.metadata.name}-agent-token`]: key,
-    };
     const snapshot = {
       now: START,
       cluster,
-      kinds: { serviceMonitor: false, prometheusRule: false },
+      kinds: { serviceMonitor: false, prometheusRule: false, certificate: true },
       defaultImages: { broker: 'agenthub:1', nats: 'nats:2.12' },
       children: [],
       pods: {},
       natsPods: [],
-      secrets: { s: key, ...internal },
+      secrets: { ...madeSecrets(cluster.metadata.name), s: key },
+      natsKeys: NATS_KEYS,
+      issuer: 'https://kubernetes.default.svc',
       foreignAutoscalers: [],
       obstacles: [],
       token: () => 'a-token-of-some-length',
+      natsSeed: () => 'SUSEED',
     };
     const planned = plan(snapshot);
     const created = plan({ ...snapshot, secrets: { s: key } }).create;

@@ -13,7 +13,7 @@ import { until } from '../support/inbox.ts';
 import { KubeApiServer } from '../support/kube-apiserver.ts';
 import { CUSTOM_RESOURCE_DEFINITION } from '../support/kube-objects.ts';
 import { SeededRandom } from '../support/random.ts';
-import { START } from './plan/support.ts';
+import { madeSecrets, NATS_KEYS, START } from './plan/support.ts';
 
 const COUNT = 250;
 /** Values that some field has, and others must not have. */
@@ -89,12 +89,14 @@ function objectsOf(object: KubeObject): unknown {
   return plan({
     now: START,
     cluster,
-    kinds: { serviceMonitor: true, prometheusRule: true },
+    kinds: { serviceMonitor: true, prometheusRule: true, certificate: true },
     defaultImages: { broker: 'agenthub:1', nats: 'nats:2' },
     children: [],
     pods: {},
     natsPods: [],
-    secrets: { s: key, [`${name}-internal`]: key, [`${name}-agent-token`]: key },
+    secrets: { ...madeSecrets(name), s: key },
+    natsKeys: NATS_KEYS,
+    natsSeed: () => 'SUSEED',
     foreignAutoscalers: [],
     obstacles: [],
     token: () => 'a-token-of-some-length',

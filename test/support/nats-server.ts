@@ -27,7 +27,9 @@ export interface NatsServerOptions {
 export class NatsServer {
   readonly url: string;
   private readonly dir: string;
+  private readonly head: string;
   private child: ChildProcess | undefined;
+  private said = '';
 
   static async start(options: NatsServerOptions = {}): Promise<NatsServer> {
     const server = new NatsServer(await freePort(), options);
@@ -67,10 +69,29 @@ export class NatsServer {
     this.url = `127.0.0.1:${port}`;
     this.dir = mkdtempSync(join(tmpdir(), 'agenthub-nats-'));
     const store = `jetstream { store_dir: "${this.dir}/store", max_file_store: ${maxStore}, sync_interval: ${sync} }`;
-    writeFileSync(
-      join(this.dir, 'nats.conf'),
-      `listen: "${this.url}"\nmax_payload: ${maxPayload}\n${jetstream ? store : ''}\n${more}\n`,
-    );
+    this.head = `listen: "${this.url}"\nmax_payload: ${maxPayload}\n${jetstream ? store : ''}\n`;
+    this.configure(more);
+  }
+
+  /** All that it has logged. */
+  get log(): string {
+    return this.said;
+  }
+
+  private configure(more: string): void {
+    writeFileSync(join(this.dir, 'nats.conf'), `${this.head}${more}\n`);
+  }
+
+  /** Has it read another configuration while it runs; resolves when it has. */
+  async reload(more: string): Promise<void> {
+    const before = this.said.length;
+    this.configure(more);
+    this.child?.kill('SIGHUP');
+    while (!/Reloaded server configuration|Failed to reload/.test(this.said.slice(before))) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    const failed = /Failed to reload.*/.exec(this.said.slice(before));
+    if (failed) throw new Error(failed[0]);
   }
 
   /** The process, while it runs. */
@@ -86,13 +107,13 @@ export class NatsServer {
       { stdio: ['ignore', 'ignore', 'pipe'] },
     );
     this.child = child;
-    let said = '';
+    const before = this.said.length;
     await new Promise<void>((resolve, reject) => {
       child.stderr.on('data', (chunk: Buffer) => {
-        said += chunk.toString();
-        if (said.includes('Server is ready')) resolve();
+        this.said += chunk.toString();
+        if (this.said.includes('Server is ready', before)) resolve();
       });
-      child.once('exit', () => reject(new Error(`nats-server has ended: ${said}`)));
+      child.once('exit', () => reject(new Error(`nats-server has ended: ${this.said.slice(before)}`)));
     });
   }
 

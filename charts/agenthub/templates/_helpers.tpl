@@ -50,10 +50,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [monitoring.coreos.com]
   resources: [servicemonitors, prometheusrules]
   verbs: [list, watch, create, patch, delete]
-# It makes tokens once, and reads those that a cluster names; it can neither list nor change any.
+- apiGroups: [cert-manager.io]
+  resources: [certificates]
+  verbs: [list, watch, create, patch, delete]
+# It makes tokens once, exchanges its own credential with NATS, and reads what a cluster names; it can't list any.
 - apiGroups: ['']
   resources: [secrets]
-  verbs: [get, create]
+  verbs: [get, create, patch]
 - apiGroups: ['']
   resources: [pods]
   verbs: [list, watch, delete]

@@ -2,7 +2,7 @@ import { stringify } from 'yaml';
 import { DEFAULT_POOL } from '../../../src/core/pools.ts';
 import type { PoolSpec } from '../../api/spec.ts';
 import type { Context } from '../context.ts';
-import { brokerPool, defaultPool, host, nameOf, NATS_PORTS, PORTS, shardsOf } from '../context.ts';
+import { brokerPool, defaultPool, host, nameOf, NATS_PORTS, NATS_PREFIX, PORTS, shardsOf } from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
 import { overlay } from '../overlay.ts';
 import { child } from './child.ts';
@@ -17,6 +17,8 @@ export const FILES = {
   tokens: '/etc/agenthub/tokens',
   adminTokens: '/etc/agenthub/admin-tokens',
   policy: '/etc/agenthub/policy',
+  jwks: '/etc/agenthub/jwks',
+  jwksCa: '/etc/agenthub/jwks-ca',
   tls: '/etc/agenthub/tls',
   clientCa: '/etc/agenthub/client-ca',
   nats: '/etc/agenthub/nats',
@@ -50,7 +52,8 @@ export function brokerConfig(context: Context, pool: PoolSpec): Child {
 }
 
 /** The configuration, with the keys of docs/configuration.md. What the operator sets stands over `spec.config`. */
-export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<Record<string, unknown>> {
+export function configDocument(context: Context, pool: PoolSpec): Readonly<Record<string, unknown>> {
+  const { cluster } = context;
   const { config, auth, tls, monitoring } = cluster.spec;
   const wished = overlay({ service: { environment: 'production' }, log: { format: 'json' } }, config);
   return overlay(wished, {
@@ -68,13 +71,16 @@ export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<R
             certFile: `${FILES.tls}/tls.crt`,
             keyFile: `${FILES.tls}/tls.key`,
             ...(tls.clientCa === undefined ? {} : { clientCaFile: `${FILES.clientCa}/ca.crt` }),
+            ...(auth.clientCertificates?.required === false ? { clientCertificates: 'request' } : {}),
           },
         }),
     auth: {
       ...(auth.tokens === undefined ? {} : { tokensFile: `${FILES.tokens}/tokens` }),
       ...(auth.adminTokens === undefined ? {} : { adminTokensFile: `${FILES.adminTokens}/tokens` }),
       ...(auth.policy === undefined ? {} : { policyFile: `${FILES.policy}/policy.yaml` }),
+      ...(auth.clientCertificates === undefined ? {} : { certificates: auth.clientCertificates.name }),
     },
+    ...issuers(context),
     data: { log: 'jetstream' },
     nats: natsSection(cluster),
     shards: shardsOf(cluster, defaultPool(cluster)),
@@ -82,6 +88,35 @@ export function configDocument({ cluster }: Context, pool: PoolSpec): Readonly<R
     stop: { deadlineMs: `${STOP_SECONDS}s` },
     metrics: { public: monitoring.public },
   });
+}
+
+/** Those whose tokens are taken. */
+function issuers({ cluster, issuer }: Context): object {
+  const { jwt, serviceAccounts } = cluster.spec.auth;
+  return {
+    ...(jwt === undefined
+      ? {}
+      : {
+          jwt: {
+            issuer: jwt.issuer,
+            audience: jwt.audience,
+            jwks: jwt.jwksUrl ?? `${FILES.jwks}/jwks.json`,
+            ...(jwt.ca === undefined ? {} : { caFile: `${FILES.jwksCa}/ca.crt` }),
+            clockSkewMs: `${jwt.clockSkewSeconds}s`,
+            nameClaim: jwt.nameClaim,
+            groupsClaim: jwt.groupsClaim,
+          },
+        }),
+    ...(serviceAccounts === undefined
+      ? {}
+      : {
+          serviceAccounts: {
+            issuer: serviceAccounts.issuer ?? issuer,
+            audience: serviceAccounts.audience,
+            clockSkewMs: `${serviceAccounts.clockSkewSeconds}s`,
+          },
+        }),
+  };
 }
 
 /** Of the default pool nothing is said, so that clusters with one pool look as they always did. */
@@ -99,14 +134,23 @@ function natsSection(cluster: Context['cluster']): object {
     maxBytesPerShard: durability.maxBytesPerShard,
   };
   if (nats.external === undefined) {
-    return { servers: natsHosts(cluster).map((name) => `${name}:${NATS_PORTS.client}`), ...kept };
+    return {
+      servers: natsHosts(cluster).map((name) => `${name}:${NATS_PORTS.client}`),
+      streamPrefix: NATS_PREFIX,
+      nkeyFile: `${FILES.nats}/nkey`,
+      ...kept,
+    };
   }
-  const { servers, streamPrefix, credentials, nkey, tls } = nats.external;
+  const { servers, streamPrefix, credentials, nkey, token, userPassword, tls } = nats.external;
   return {
     servers,
     streamPrefix: streamPrefix === '' ? prefixOf(cluster) : streamPrefix,
     ...(credentials === undefined ? {} : { credentialsFile: `${FILES.nats}/credentials` }),
     ...(nkey === undefined ? {} : { nkeyFile: `${FILES.nats}/nkey` }),
+    ...(token === undefined ? {} : { tokenFile: `${FILES.nats}/token` }),
+    ...(userPassword === undefined
+      ? {}
+      : { userFile: `${FILES.nats}/username`, passwordFile: `${FILES.nats}/password` }),
     ...(tls === undefined
       ? {}
       : {

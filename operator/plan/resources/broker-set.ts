@@ -5,7 +5,6 @@ import {
   INTERNAL_KEYS,
   labels,
   nameOf,
-  NATS_USER,
   PORTS,
   RESTART,
   REVISION,
@@ -13,6 +12,7 @@ import {
 } from '../context.ts';
 import type { Context } from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
+import { NATS_KEYS } from '../nats-rotation.ts';
 import { overlay } from '../overlay.ts';
 import { brokerConfig, CONFIG_FILE, FILES, STOP_SECONDS } from './broker-config.ts';
 import { child } from './child.ts';
@@ -70,7 +70,7 @@ export function brokerSet(context: Context, pool: PoolSpec, replicas: number): C
  * What brokers of a pool are made from, in short. It follows from the spec alone: an operator of another version,
  * which makes other pods of the same spec, replaces none for that.
  */
-export function brokerRevision({ cluster, images, secrets }: Context, pool: PoolSpec): string {
+export function brokerRevision({ cluster, images, secrets, issuer }: Context, pool: PoolSpec): string {
   const { spec, metadata } = cluster;
   const { name, shards, resources, topology, podTemplate } = pool;
   return fingerprint({
@@ -80,6 +80,7 @@ export function brokerRevision({ cluster, images, secrets }: Context, pool: Pool
     durability: spec.durability,
     nats: spec.nats.external ?? 'managed',
     auth: spec.auth,
+    issuer: spec.auth.serviceAccounts === undefined ? undefined : issuer,
     tls: spec.tls,
     config: spec.config,
     podTemplate: spec.podTemplate,
@@ -138,7 +139,6 @@ function preStop(tls: boolean, seconds: number): readonly string[] {
 function environment(cluster: Context['cluster']): readonly object[] {
   const { spec } = cluster;
   const internal = nameOf.internalSecret(cluster);
-  const { external } = spec.nats;
   const address = `$(POD_NAME).${host(cluster, nameOf.brokers(cluster))}:${PORTS.grpc}`;
   return [
     fieldVariable('POD_NAME', 'metadata.name'),
@@ -153,21 +153,6 @@ function environment(cluster: Context['cluster']): readonly object[] {
     ...(spec.auth.anonymous || spec.auth.tokens !== undefined
       ? []
       : [secretVariable('AGENTHUB_AUTH_TOKENS', nameOf.agentSecret(cluster), AGENT_TOKEN_KEY)]),
-    ...(external === undefined
-      ? [
-          { name: 'AGENTHUB_NATS_USER', value: NATS_USER },
-          secretVariable('AGENTHUB_NATS_PASSWORD', internal, INTERNAL_KEYS.natsPassword),
-        ]
-      : []),
-    ...(external?.userPassword === undefined
-      ? []
-      : [
-          secretVariable('AGENTHUB_NATS_USER', external.userPassword, 'username'),
-          secretVariable('AGENTHUB_NATS_PASSWORD', external.userPassword, 'password'),
-        ]),
-    ...(external?.token === undefined
-      ? []
-      : [secretVariable('AGENTHUB_NATS_TOKEN', external.token.secretName, external.token.key)]),
   ];
 }
 
@@ -176,9 +161,25 @@ interface Files {
   readonly mountPath: string;
 }
 
+/** Where programs in a pod look for what they need to talk to the API server. */
+const ACCOUNT_FILES = '/var/run/secrets/kubernetes.io/serviceaccount';
+const ACCOUNT_TOKEN_SECONDS = 3600;
+/** A token that says who the brokers are, and nothing else; it is renewed by the kubelet. */
+const ACCOUNT_VOLUME = {
+  name: 'api-server',
+  projected: {
+    defaultMode: 0o440,
+    sources: [
+      { serviceAccountToken: { path: 'token', expirationSeconds: ACCOUNT_TOKEN_SECONDS } },
+      { configMap: { name: 'kube-root-ca.crt', items: [{ key: 'ca.crt', path: 'ca.crt' }] } },
+    ],
+  },
+};
+
 /** Each kind of secret file: the volume and where it is mounted. */
-function secretFiles({ spec }: Context['cluster']): ReadonlyMap<string, Files> {
-  const { tokens, adminTokens, policy } = spec.auth;
+function secretFiles(cluster: Context['cluster']): ReadonlyMap<string, Files> {
+  const { spec } = cluster;
+  const { tokens, adminTokens, policy, jwt } = spec.auth;
   const files = new Map<string, Files>();
   const add = (name: string, mountPath: string, volume: object): void =>
     void files.set(name, { volume, mountPath });
@@ -192,8 +193,16 @@ function secretFiles({ spec }: Context['cluster']): ReadonlyMap<string, Files> {
   if (policy !== undefined) {
     add('policy', FILES.policy, secretVolume('policy', policy.secretName, [[policy.key, 'policy.yaml']]));
   }
+  if (jwt?.jwks !== undefined) {
+    const { secretName, key } = jwt.jwks;
+    add('jwks', FILES.jwks, secretVolume('jwks', secretName, [[key, 'jwks.json']]));
+  }
+  if (jwt?.ca !== undefined) {
+    add('jwks-ca', FILES.jwksCa, secretVolume('jwks-ca', jwt.ca.secretName, [[jwt.ca.key, 'ca.crt']]));
+  }
+  if (spec.auth.serviceAccounts !== undefined) add('api-server', ACCOUNT_FILES, ACCOUNT_VOLUME);
   if (spec.tls !== undefined) {
-    add('tls', FILES.tls, secretVolume('tls', spec.tls.secretName));
+    add('tls', FILES.tls, secretVolume('tls', nameOf.certificate(cluster)));
     const { clientCa } = spec.tls;
     if (clientCa !== undefined) {
       add(
@@ -203,19 +212,29 @@ function secretFiles({ spec }: Context['cluster']): ReadonlyMap<string, Files> {
       );
     }
   }
-  const sources = natsFiles(spec.nats.external);
+  const sources = natsFiles(cluster);
   if (sources.length > 0)
     add('nats', FILES.nats, { name: 'nats', projected: { defaultMode: 0o440, sources } });
   return files;
 }
 
-function natsFiles(external: Context['cluster']['spec']['nats']['external']): readonly object[] {
-  if (external === undefined) return [];
-  const { credentials, nkey, tls } = external;
+function natsFiles(cluster: Context['cluster']): readonly object[] {
+  const { external } = cluster.spec.nats;
   const source = (name: string, items: readonly [key: string, path: string][]): object => ({
     secret: { name, items: items.map(([key, path]) => ({ key, path })) },
   });
+  if (external === undefined) return [source(nameOf.natsCredentials(cluster), [[NATS_KEYS.seed, 'nkey']])];
+  const { credentials, nkey, token, userPassword, tls } = external;
   return [
+    ...(token === undefined ? [] : [source(token.secretName, [[token.key, 'token']])]),
+    ...(userPassword === undefined
+      ? []
+      : [
+          source(userPassword, [
+            ['username', 'username'],
+            ['password', 'password'],
+          ]),
+        ]),
     ...(credentials === undefined
       ? []
       : [source(credentials.secretName, [[credentials.key, 'credentials']])]),

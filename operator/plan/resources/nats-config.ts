@@ -1,5 +1,6 @@
 import type { Context } from '../context.ts';
-import { nameOf, NATS_PORTS, NATS_USER } from '../context.ts';
+import { nameOf, NATS_PORTS, NATS_PREFIX } from '../context.ts';
+import { natsPermissions, natsPermissionsText } from '../../../src/wire/nats-permissions.ts';
 import { fingerprint } from '../fingerprint.ts';
 import { parseQuantity } from '../quantity.ts';
 import { natsHosts } from './broker-config.ts';
@@ -18,8 +19,9 @@ const MAX_PAYLOAD = 8 * 2 ** 20;
 const STORE_SHARE = 0.85;
 
 /** The configuration of the managed NATS servers; as that of brokers, it never changes under its name. */
-export function natsConfig({ cluster }: Context): Child {
-  const text = natsConfigText(cluster);
+export function natsConfig(context: Context): Child {
+  const { cluster } = context;
+  const text = natsConfigText(context);
   const about = {
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -29,8 +31,11 @@ export function natsConfig({ cluster }: Context): Child {
   return child(cluster, about, { immutable: true, data: { 'nats.conf': text } });
 }
 
-/** In the language of NATS; `$NAMES` are variables of the environment. */
-export function natsConfigText(cluster: Context['cluster']): string {
+/**
+ * In the language of NATS; `$NAMES` are variables of the environment. Nothing in it is secret: it has the public keys of
+ * those who may log in, and brokers may do there what they need and nothing else.
+ */
+export function natsConfigText({ cluster, natsKeys }: Context): string {
   const { durability, nats } = cluster.spec;
   const size = parseQuantity(nats.managed?.volume.size ?? 0) ?? 0;
   const hosts = natsHosts(cluster);
@@ -43,10 +48,22 @@ max_payload: ${MAX_PAYLOAD}
 lame_duck_grace_period: "10s"
 lame_duck_duration: "${LAME_DUCK_SECONDS}s"
 authorization {
-  user: ${NATS_USER}
-  password: $NATS_PASSWORD
   timeout: 5
 }
+accounts {
+  AGENTHUB {
+    jetstream: enabled
+    users: [
+${brokerUsers(natsKeys)}
+    ]
+  }
+  SYS {
+    users: [
+      { nkey: ${natsKeys?.system ?? ''} }
+    ]
+  }
+}
+system_account: SYS
 jetstream {
   store_dir: "${NATS_DATA}"
   max_file_store: ${Math.floor(size * STORE_SHARE)}
@@ -65,4 +82,11 @@ ${routes}
 `
     : ''
 }`;
+}
+
+/** While a credential is exchanged there are two, in an order that the exchange does not change. */
+function brokerUsers(keys: Context['natsKeys']): string {
+  const users = [keys?.current, keys?.next, keys?.former].filter((key) => key !== undefined).sort();
+  const permissions = natsPermissionsText(natsPermissions(NATS_PREFIX), '      ');
+  return users.map((key) => `      { nkey: ${key}, permissions: ${permissions} }`).join('\n');
 }

@@ -1,4 +1,4 @@
-import { INTERNAL_KEYS, labels, nameOf, NATS_PORTS, RESTART, REVISION, selector } from '../context.ts';
+import { labels, nameOf, NATS_PORTS, RESTART, REVISION, selector } from '../context.ts';
 import type { Context } from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
 import { overlay } from '../overlay.ts';
@@ -6,7 +6,7 @@ import { parseQuantity } from '../quantity.ts';
 import { child } from './child.ts';
 import type { Child } from './child.ts';
 import { LAME_DUCK_SECONDS, natsConfig, natsConfigText, NATS_DATA, NATS_PID } from './nats-config.ts';
-import { CONTAINER_SECURITY, fieldVariable, podBasics, secretVariable } from './pod.ts';
+import { CONTAINER_SECURITY, fieldVariable, podBasics } from './pod.ts';
 
 type Managed = NonNullable<Context['cluster']['spec']['nats']['managed']>;
 
@@ -73,16 +73,16 @@ export function natsSet(context: Context, managed: Managed): Child {
 }
 
 /** What the servers are made from, in short, as far as the spec says. */
-export function natsRevision({ cluster, images, secrets }: Context, managed: Managed): string {
+export function natsRevision(context: Context, managed: Managed): string {
+  const { cluster, images } = context;
   const { resources, topology, podTemplate } = managed;
   return fingerprint({
     image: images.nats,
-    config: natsConfigText(cluster),
+    config: natsConfigText(context),
     servers: { resources, topology, podTemplate },
     patches: cluster.spec.patches.filter(({ name }) => name === nameOf.nats(cluster)),
     pull: [cluster.spec.imagePullPolicy, cluster.spec.imagePullSecrets],
     restart: cluster.metadata.annotations[RESTART],
-    password: secrets[nameOf.internalSecret(cluster)],
   });
 }
 
@@ -96,7 +96,6 @@ function container({ cluster, images }: Context, { resources }: Managed): object
     args: ['--config', '/etc/nats/nats.conf'],
     env: [
       fieldVariable('POD_NAME', 'metadata.name'),
-      secretVariable('NATS_PASSWORD', nameOf.internalSecret(cluster), INTERNAL_KEYS.natsPassword),
       ...(memory === undefined
         ? []
         : [{ name: 'GOMEMLIMIT', value: `${Math.floor(memory * GO_MEMORY_SHARE)}` }]),

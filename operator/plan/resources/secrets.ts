@@ -1,30 +1,51 @@
 import type { BrokerCluster } from '../../api/brokercluster.ts';
-import { AGENT_TOKEN_KEY, INTERNAL_KEYS, nameOf } from '../context.ts';
+import { AGENT_TOKEN_KEY, INTERNAL_KEYS, nameOf, ROTATE_NATS } from '../context.ts';
+import type { Component } from '../context.ts';
+import type { NatsSecretData } from '../nats-rotation.ts';
+import { NATS_KEYS } from '../nats-rotation.ts';
 import { child } from './child.ts';
 import type { Child } from './child.ts';
 
-/**
- * Secrets that the operator makes once and then leaves alone. `token` answers one that nobody can guess, and is
- * called anew for each.
- */
-export function generatedSecrets(cluster: BrokerCluster, token: () => string): readonly Child[] {
-  const { auth } = cluster.spec;
-  const secret = (name: string, stringData: Readonly<Record<string, string>>): Child =>
-    child(
-      cluster,
-      { apiVersion: 'v1', kind: 'Secret', name, component: 'broker' },
-      { type: 'Opaque', stringData },
-    );
+/** What a secret is made of: nobody can guess it, and it is called anew for each. */
+export interface SecretSources {
+  readonly token: () => string;
+  /** The seed of a user of NATS. */
+  readonly natsSeed: () => string;
+}
+
+/** Secrets that the operator makes once and then leaves alone, but for a credential that it is told to exchange. */
+export function generatedSecrets(
+  cluster: BrokerCluster,
+  { token, natsSeed }: SecretSources,
+): readonly Child[] {
+  const { auth, nats } = cluster.spec;
+  const secret = (name: string, stringData: NatsSecretData, component: Component = 'broker'): Child =>
+    child(cluster, { apiVersion: 'v1', kind: 'Secret', name, component }, { type: 'Opaque', stringData });
   return [
-    secret(nameOf.internalSecret(cluster), {
-      [INTERNAL_KEYS.adminToken]: token(),
-      // Begins with a letter, so that NATS does not take it for a number.
-      [INTERNAL_KEYS.natsPassword]: `p${token()}`,
-    }),
+    secret(nameOf.internalSecret(cluster), { [INTERNAL_KEYS.adminToken]: token() }),
+    ...(nats.managed === undefined
+      ? []
+      : [
+          natsCredentials(cluster, {
+            [NATS_KEYS.seed]: natsSeed(),
+            [NATS_KEYS.rotation]: cluster.metadata.annotations[ROTATE_NATS] ?? '',
+          }),
+          secret(nameOf.natsSystem(cluster), { [NATS_KEYS.seed]: natsSeed() }, 'nats'),
+        ]),
     ...(auth.anonymous || auth.tokens !== undefined
       ? []
       : [secret(nameOf.agentSecret(cluster), { [AGENT_TOKEN_KEY]: token() })]),
   ];
+}
+
+/** The Secret with the credential of the brokers; `stringData` would stay behind when a key goes. */
+export function natsCredentials(cluster: BrokerCluster, texts: NatsSecretData): Child {
+  const name = nameOf.natsCredentials(cluster);
+  const data = Object.fromEntries(
+    Object.entries(texts).map(([key, text]) => [key, Buffer.from(text).toString('base64')]),
+  );
+  const about = { apiVersion: 'v1', kind: 'Secret', name, component: 'nats' } as const;
+  return child(cluster, about, { type: 'Opaque', data });
 }
 
 /** A Secret that the spec refers to, with the keys that must be in it and where the spec says so. */
@@ -33,13 +54,11 @@ export interface SecretReference {
   readonly keys: readonly string[];
   /** `spec.tls.secretName` */
   readonly field: string;
-  /** Brokers take another content without a restart. */
-  readonly live?: boolean;
 }
 
-/** All Secrets that must be there before brokers can start. */
-export function secretReferences({ spec }: BrokerCluster): readonly SecretReference[] {
-  const { auth, tls, nats } = spec;
+/** All Secrets that must be there before brokers can start. What changes in them, brokers take without a restart. */
+export function secretReferences(cluster: BrokerCluster): readonly SecretReference[] {
+  const { auth, tls, nats } = cluster.spec;
   const references: SecretReference[] = [];
   const key = (from: { secretName: string; key: string } | undefined, field: string): void => {
     if (from !== undefined)
@@ -47,13 +66,12 @@ export function secretReferences({ spec }: BrokerCluster): readonly SecretRefere
   };
   key(auth.tokens, 'spec.auth.tokens');
   key(auth.adminTokens, 'spec.auth.adminTokens');
-  const { policy } = auth;
-  if (policy !== undefined) {
-    const field = 'spec.auth.policy.secretName';
-    references.push({ name: policy.secretName, keys: [policy.key], field, live: true });
-  }
+  key(auth.policy, 'spec.auth.policy');
+  key(auth.jwt?.jwks, 'spec.auth.jwt.jwks');
+  key(auth.jwt?.ca, 'spec.auth.jwt.ca');
   if (tls !== undefined) {
-    references.push({ name: tls.secretName, keys: ['tls.crt', 'tls.key'], field: 'spec.tls.secretName' });
+    const field = tls.issuerRef === undefined ? 'spec.tls.secretName' : 'spec.tls.issuerRef';
+    references.push({ name: nameOf.certificate(cluster), keys: ['tls.crt', 'tls.key'], field });
     key(tls.clientCa, 'spec.tls.clientCa');
   }
   const at = 'spec.nats.external';

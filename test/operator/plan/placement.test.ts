@@ -7,7 +7,7 @@ import type { Plan, Snapshot } from '../../../operator/plan/plan.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
 import { checkPlacementRules } from '../../../src/core/placement.ts';
 import type { PlacementDocument } from '../../../src/wire/placement-document.ts';
-import { answers, cluster, pod, START } from './support.ts';
+import { answers, cluster, madeSecrets, NATS_KEYS, pod, START } from './support.ts';
 
 const RULES = [
   { range: { prefix: 'agent_', first: 1, last: 1000 } },
@@ -43,7 +43,7 @@ function snapshot(spec: object, differs: Partial<Snapshot> = {}, status?: object
   return {
     now: START,
     cluster: cluster(spec, status === undefined ? {} : { status }),
-    kinds: { serviceMonitor: false, prometheusRule: false },
+    kinds: { serviceMonitor: false, prometheusRule: false, certificate: false },
     defaultImages: { broker: 'agenthub:1', nats: 'nats:2' },
     children: [],
     pods: {},
@@ -51,9 +51,9 @@ function snapshot(spec: object, differs: Partial<Snapshot> = {}, status?: object
     foreignAutoscalers: [],
     obstacles: [],
     token: () => 'token',
-    secrets: Object.fromEntries(
-      ['hub-internal', 'hub-agent-token'].map((name) => [name, { keys: [], fingerprint: name }]),
-    ),
+    natsSeed: () => 'seed',
+    natsKeys: NATS_KEYS,
+    secrets: madeSecrets(),
     ...differs,
   };
 }

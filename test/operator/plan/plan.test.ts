@@ -8,18 +8,14 @@ import type { Plan, Snapshot } from '../../../operator/plan/plan.ts';
 import type { Child } from '../../../operator/plan/resources/child.ts';
 import { loadConfig } from '../../../src/config/load.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
-import { answers, cluster, pod, shard, START } from './support.ts';
-
-const GENERATED = Object.fromEntries(
-  ['hub-internal', 'hub-agent-token'].map((name) => [name, { keys: [], fingerprint: name }]),
-);
+import { answers, cluster, madeSecrets, NATS_KEYS, pod, shard, START } from './support.ts';
 
 function snapshot(spec: object = {}, differs: Partial<Snapshot> = {}): Snapshot {
   let tokens = 0;
   return {
     now: START,
     cluster: cluster(spec),
-    kinds: { serviceMonitor: true, prometheusRule: true },
+    kinds: { serviceMonitor: true, prometheusRule: true, certificate: true },
     defaultImages: { broker: 'agenthub:1', nats: 'nats:2.12' },
     children: [],
     pods: {},
@@ -27,8 +23,10 @@ function snapshot(spec: object = {}, differs: Partial<Snapshot> = {}): Snapshot 
     foreignAutoscalers: [],
     obstacles: [],
     token: () => `token-${++tokens}-of-16-letters`,
+    natsSeed: () => `SU-${++tokens}`,
+    natsKeys: NATS_KEYS,
     ...differs,
-    secrets: { ...GENERATED, ...differs.secrets },
+    secrets: { ...madeSecrets(), ...differs.secrets },
   };
 }
 
@@ -53,11 +51,13 @@ const revisionOf = (planned: Plan, set = 'hub-default'): string =>
 
 describe('a new cluster', () => {
   const planned = plan(snapshot());
-  const first = plan({ ...snapshot(), secrets: {} });
+  const first = plan({ ...snapshot(), secrets: {}, natsKeys: undefined });
 
   test('gets its Secrets before pods are made of them', () => {
     expect(first.create.map(({ kind, metadata }) => `${kind} ${metadata.name}`)).toEqual([
       'Secret hub-internal',
+      'Secret hub-nats-credentials',
+      'Secret hub-nats-system',
       'Secret hub-agent-token',
     ]);
     expect(first.apply.filter(({ kind }) => kind === 'StatefulSet')).toEqual([]);
@@ -137,41 +137,63 @@ describe('a new cluster', () => {
   });
 
   test('makes tokens that nobody can guess, once', () => {
-    const [internal, agent] = first.create;
-    expect(internal).toHaveProperty('stringData', {
-      'admin-token': 'token-1-of-16-letters',
-      'nats-password': 'ptoken-2-of-16-letters',
-    });
-    expect(agent).toHaveProperty('stringData', { token: 'token-3-of-16-letters' });
-    const view = { keys: [], fingerprint: '1' };
-    expect(plan(snapshot({}, { secrets: { 'hub-internal': view, 'hub-agent-token': view } })).create).toEqual(
-      [],
+    const [internal, credentials, system, agent] = first.create;
+    expect(internal).toHaveProperty('stringData', { 'admin-token': 'token-1-of-16-letters' });
+    const seed = Buffer.from('SU-2').toString('base64');
+    expect(credentials).toHaveProperty('data', { seed, rotation: '' });
+    expect(system).toHaveProperty('stringData', { seed: 'SU-3' });
+    expect(agent).toHaveProperty('stringData', { token: 'token-4-of-16-letters' });
+    expect(plan(snapshot()).create).toEqual([]);
+    // Also if what is in them can't be used: that is for a person to decide.
+    const broken = plan(snapshot({}, { natsKeys: undefined }));
+    expect(broken.create).toEqual([]);
+    expect(broken.apply.filter(({ kind }) => kind === 'StatefulSet')).toEqual([]);
+    expect(broken.status.conditions).toContainEqual(
+      expect.objectContaining({ type: 'Degraded', status: 'True', reason: 'NatsCredentialsBroken' }),
     );
   });
 });
 
-test('another policy is none of the reasons to replace brokers, as another certificate is', () => {
-  const spec = { auth: { policy: { secretName: 'p' } }, tls: { secretName: 'c' } };
-  const revision = (policy: string, certificate: string): unknown => {
-    const secrets = {
-      p: { keys: ['policy.yaml'], fingerprint: policy },
-      c: { keys: ['tls.crt', 'tls.key'], fingerprint: certificate },
-    };
-    return named(plan(snapshot(spec, { secrets })), 'StatefulSet', 'hub-default');
+test('nothing that is in files is a reason to replace brokers: they read them anew', () => {
+  const key = (secretName: string) => ({ secretName });
+  const spec = {
+    auth: {
+      tokens: key('s'),
+      adminTokens: key('s'),
+      policy: key('s'),
+      jwt: { issuer: 'i', jwks: key('s') },
+      clientCertificates: {},
+    },
+    tls: { secretName: 's', clientCa: key('s') },
+    nats: { external: { servers: ['nats:4222'], userPassword: 's', tls: { ca: key('s'), certificate: 's' } } },
   };
-  expect(revision('2', '1')).toEqual(revision('1', '1'));
-  expect(revision('1', '2')).not.toEqual(revision('1', '1'));
-  expect(JSON.stringify(revision('1', '1'))).toContain('/etc/agenthub/policy');
+  const keys = ['tokens', 'policy.yaml', 'jwks.json', 'ca.crt', 'tls.crt', 'tls.key', 'username', 'password'];
+  const set = (fingerprint: string): Child =>
+    named(plan(snapshot(spec, { secrets: { s: { keys, fingerprint } } })), 'StatefulSet', 'hub-default');
+  expect(set('2')).toEqual(set('1'));
+  for (const folder of ['tokens', 'admin-tokens', 'policy', 'jwks', 'tls', 'client-ca', 'nats']) {
+    expect(JSON.stringify(set('1'))).toContain(`"/etc/agenthub/${folder}"`);
+  }
 });
 
 describe('the configuration of a broker', () => {
   const key = (secretName: string) => ({ secretName });
   const nats = (external: object) => ({ nats: { external: { servers: ['nats:4222'], ...external } } });
   const present = Object.fromEntries(
-    ['t', 'a', 'p', 'tls', 'ca', 'n', 'c'].map((name) => [
+    ['t', 'a', 'p', 'tls', 'ca', 'n', 'c', 'hub-tls'].map((name) => [
       name,
       {
-        keys: ['tokens', 'policy.yaml', 'tls.crt', 'tls.key', 'ca.crt', 'user.creds', 'username', 'password'],
+        keys: [
+          'tokens',
+          'policy.yaml',
+          'jwks.json',
+          'tls.crt',
+          'tls.key',
+          'ca.crt',
+          'user.creds',
+          'username',
+          'password',
+        ],
         fingerprint: '1',
       },
     ]),
@@ -187,6 +209,21 @@ describe('the configuration of a broker', () => {
       },
     ],
     ['open to all', { auth: { anonymous: true } }],
+    [
+      'for who shows something that others vouch for',
+      {
+        auth: {
+          jwt: { issuer: 'https://id.example.org', jwksUrl: 'https://id.example.org/keys', ca: key('ca') },
+          serviceAccounts: {},
+          clientCertificates: { name: 'uri', required: false },
+        },
+        tls: { issuerRef: { name: 'house' }, clientCa: key('ca') },
+      },
+    ],
+    [
+      'with keys of an issuer in a Secret',
+      { auth: { jwt: { issuer: 'i', audience: ['a', 'b'], jwks: key('p'), groupsClaim: 'roles' } } },
+    ],
     ['with other NATS servers', nats({ credentials: key('n'), tls: { ca: key('ca'), certificate: 'c' } })],
     ['with a user of other NATS servers', nats({ userPassword: 'n', streamPrefix: 'mine' })],
     [
@@ -198,7 +235,7 @@ describe('the configuration of a broker', () => {
       },
     ],
   ])('%s is one that the broker reads', (_, spec) => {
-    const planned = plan(snapshot(spec, { secrets: present }));
+    const planned = plan(snapshot(spec, { secrets: present, issuer: 'https://kubernetes.default.svc' }));
     const set = templateOf(named(planned, 'StatefulSet', 'hub-default'));
     const map = planned.apply.find(
       ({ kind, metadata }) => kind === 'ConfigMap' && metadata.name.startsWith('hub-default-'),
@@ -276,12 +313,9 @@ describe('what is replaced and what is not', () => {
     expect(revisionOf(plan(snapshot(spec)))).toBe(revisionOf(plan(snapshot())));
   });
 
-  test('a Secret with other contents replaces all', () => {
-    const spec = { tls: { secretName: 't' } };
-    const secret = (fingerprint: string) => ({ t: { keys: ['tls.crt', 'tls.key'], fingerprint } });
-    const [one, other] = ['1', '2'].map((each) =>
-      revisionOf(plan(snapshot(spec, { secrets: secret(each) }))),
-    );
+  test('another token of those that are variables of pods replaces all', () => {
+    const secret = (fingerprint: string) => ({ 'hub-agent-token': { keys: ['token'], fingerprint } });
+    const [one, other] = ['1', '2'].map((each) => revisionOf(plan(snapshot({}, { secrets: secret(each) }))));
     expect(one).not.toBe(other);
   });
 
@@ -316,6 +350,63 @@ describe('what a person has to put right', () => {
       reason: 'SecretKeyNotFound',
       message: 'spec.tls.secretName: the Secret cert has no key tls.key; it has tls.crt, key.pem',
     });
+  });
+
+  describe('a certificate of cert-manager', () => {
+    const spec = { tls: { issuerRef: { name: 'house', kind: 'ClusterIssuer' }, dnsNames: ['hub.example.org'] } };
+    const kinds = { serviceMonitor: false, prometheusRule: false, certificate: false };
+
+    test('that is not installed: it is said what to do', () => {
+      const planned = plan(snapshot(spec, { kinds }));
+      expect(degraded(planned)).toMatchObject({
+        reason: 'CertManagerNotFound',
+        message: expect.stringContaining('install cert-manager, or name a Secret in spec.tls.secretName'),
+      });
+      expect(planned.apply.some(({ kind }) => kind === 'Certificate')).toBe(false);
+    });
+
+    test('that is not issued yet: it is asked for, and pods wait', () => {
+      const planned = plan(snapshot(spec));
+      expect(named(planned, 'Certificate', 'hub-tls').spec).toMatchObject({
+        secretName: 'hub-tls',
+        issuerRef: { name: 'house', kind: 'ClusterIssuer', group: 'cert-manager.io' },
+        dnsNames: expect.arrayContaining([
+          'hub.agents.svc',
+          '*.hub-brokers.agents.svc',
+          'hub.example.org',
+        ]),
+      });
+      expect(planned.apply.some(({ kind }) => kind === 'StatefulSet')).toBe(false);
+      expect(degraded(planned)).toMatchObject({ reason: 'CertificateNotIssued' });
+      const refused = {
+        ...named(planned, 'Certificate'),
+        status: { conditions: [{ type: 'Ready', status: 'False', message: 'no such issuer' }] },
+      };
+      expect(degraded(plan(snapshot(spec, { children: [refused] })))?.message).toContain('(no such issuer)');
+    });
+
+    test('that is issued: brokers use it', () => {
+      const secrets = { 'hub-tls': { keys: ['ca.crt', 'tls.crt', 'tls.key'], fingerprint: '1' } };
+      const planned = plan(snapshot(spec, { secrets }));
+      expect(degraded(planned)).toMatchObject({ status: 'False' });
+      const { volumes } = templateOf(named(planned, 'StatefulSet', 'hub-default')).spec;
+      expect(volumes).toContainEqual(
+        expect.objectContaining({ secret: expect.objectContaining({ secretName: 'hub-tls' }) }),
+      );
+    });
+  });
+
+  test('who signs the tokens of service accounts, if the API server does not say', () => {
+    const spec = { auth: { serviceAccounts: {} } };
+    expect(degraded(plan(snapshot(spec)))).toMatchObject({ reason: 'IssuerUnknown' });
+    expect(degraded(plan(snapshot(spec, { issuer: 'https://api' })))).toMatchObject({ status: 'False' });
+    const said = plan(snapshot({ auth: { serviceAccounts: { issuer: 'https://api' } } }));
+    expect(degraded(said)).toMatchObject({ status: 'False' });
+    // Only then brokers have a token, and it is good for nothing but to ask for keys.
+    const sources = (planned: Plan) =>
+      JSON.stringify(templateOf(named(planned, 'StatefulSet', 'hub-default')).spec['volumes']);
+    expect(sources(said)).toContain('serviceAccountToken');
+    expect(sources(plan(snapshot()))).not.toContain('serviceAccountToken');
   });
 
   test('another autoscaler on a cluster that scales itself', () => {

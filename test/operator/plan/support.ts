@@ -1,10 +1,27 @@
 import { readBrokerCluster } from '../../../operator/api/brokercluster.ts';
 import type { BrokerCluster } from '../../../operator/api/brokercluster.ts';
+import type { SecretView } from '../../../operator/plan/plan.ts';
 import type { BrokerAnswers, PodView } from '../../../operator/plan/pods.ts';
+import type { NatsKeys } from '../../../operator/plan/nats-rotation.ts';
 import type { Capacity } from '../../../src/wire/capacity.ts';
 
 /** 2026-01-01T00:00:00Z */
 export const START = 1_767_225_600_000;
+
+/** As whom brokers, and who looks after them, log in to managed NATS. */
+export const NATS_KEYS: NatsKeys = {
+  current: 'UBROKERS',
+  rotation: '',
+  system: 'USYSTEM',
+};
+
+/** The Secrets that the operator has made for a cluster of that name. */
+export function madeSecrets(cluster = 'hub'): Readonly<Record<string, SecretView>> {
+  const names = ['internal', 'agent-token', 'nats-credentials', 'nats-system'];
+  return Object.fromEntries(
+    names.map((name) => [`${cluster}-${name}`, { keys: [], fingerprint: name }] as const),
+  );
+}
 
 /** A BrokerCluster named hub with this spec. */
 export function cluster(

@@ -42,6 +42,7 @@ class Stream {
       clock: new VirtualClock(),
       stream: 's',
       ownerSubject: 'o',
+      inboxes: '_INBOX',
       from,
       reader: {
         record: (sequence) => this.given.push(sequence),
