@@ -552,7 +552,8 @@ const tls = ruled(
     ),
   {
     rule: 'has(self.secretName) != has(self.issuerRef)',
-    message: 'give one of secretName, a certificate that you have, and issuerRef, one that cert-manager makes',
+    message:
+      'give one of secretName, a certificate that you have, and issuerRef, one that cert-manager makes',
   },
   {
     rule: 'has(self.issuerRef) || !has(self.dnsNames) || self.dnsNames.size() == 0',
@@ -668,8 +669,7 @@ const auth = ruled(
   },
   {
     rule: '!(self.anonymous && (has(self.jwt) || has(self.serviceAccounts) || has(self.clientCertificates)))',
-    message:
-      'anonymous lets everybody in: remove it, or remove jwt, serviceAccounts and clientCertificates',
+    message: 'anonymous lets everybody in: remove it, or remove jwt, serviceAccounts and clientCertificates',
     fieldPath: '.anonymous',
   },
 );

@@ -14,8 +14,8 @@ import type { Kube, KubeType } from '../kube/kube.ts';
 import { mergeConditions } from '../plan/conditions.ts';
 import type { PlannedEvent } from '../plan/events.ts';
 import { nameOf as childName, ROTATE_NATS } from '../plan/context.ts';
-import type { NatsKeys, RotationStep } from '../plan/nats-rotation.ts';
-import { NATS_KEYS, rotated } from '../plan/nats-rotation.ts';
+import type { NatsKeys, RotationStep } from '../plan/nats-keys.ts';
+import { NATS_KEYS, rotated } from '../plan/nats-keys.ts';
 import { plan } from '../plan/plan.ts';
 import type { Plan, Snapshot } from '../plan/plan.ts';
 import type { PodView } from '../plan/pods.ts';
@@ -50,9 +50,7 @@ export interface ReconcilerOptions {
   ) => void;
 }
 
-const TYPES = new Map<string, KubeType>(
-  [...CHILDREN, ...OPTIONAL].map((type) => [type.kind, type]),
-);
+const TYPES = new Map<string, KubeType>([...CHILDREN, ...OPTIONAL].map((type) => [type.kind, type]));
 /** Refusals that no repetition mends: somebody has to change something. */
 const FINAL = new Set(['invalid', 'permission', 'conflict', 'unimplemented']);
 const WRONG_MS = 60_000;
@@ -139,7 +137,7 @@ export class Reconciler {
     const changed = natsCredentials(cluster, data);
     const metadata = { ...changed.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
     try {
-      await kube.apply(SECRET, { ...changed, metadata } as SecretObject, { signal });
+      await kube.apply(SECRET, { ...changed, metadata }, { signal });
       logger.info({ cluster: cluster.metadata.name, step }, 'the credential with NATS is being exchanged');
     } catch (error) {
       // It was changed meanwhile; what is there then is looked at the next time.

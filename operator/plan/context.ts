@@ -1,7 +1,7 @@
 import { DEFAULT_POOL } from '../../src/core/pools.ts';
 import type { BrokerCluster } from '../api/brokercluster.ts';
 import type { PoolSpec } from '../api/spec.ts';
-import type { NatsKeys } from './nats-rotation.ts';
+import type { NatsKeys } from './nats-keys.ts';
 
 /** Kinds that not every Kubernetes knows. */
 export interface OptionalKinds {

@@ -207,7 +207,11 @@ function credentialOf(shown: ShownToNats, texts: Texts): Credential {
   if (credentials !== undefined) {
     const seed = seedIn(credentials);
     if (seed === undefined) throw wrong('credentialsFile', 'user credentials, as nsc writes them,');
-    return { text, identity: publicKey('credentialsFile', seed), show: credsAuthenticator(Buffer.from(credentials)) };
+    return {
+      text,
+      identity: publicKey('credentialsFile', seed),
+      show: credsAuthenticator(Buffer.from(credentials)),
+    };
   }
   const nkey = said.get('nkeyFile');
   if (nkey !== undefined) {
@@ -228,9 +232,14 @@ function seedIn(text: string): string | undefined {
   return /^\s*(SU[A-Z2-7]{56})\s*$/m.exec(text)?.[1];
 }
 
+/** What the package does not type. */
+interface Keys {
+  fromSeed(seed: Uint8Array): { getPublicKey(): string };
+}
+
 function publicKey(field: string, seed: string): string {
   try {
-    return nkeys.fromSeed(Buffer.from(seed)).getPublicKey();
+    return (nkeys as Keys).fromSeed(Buffer.from(seed)).getPublicKey();
   } catch {
     throw wrong(field, 'seed without a mistake');
   }
@@ -242,7 +251,11 @@ function wrong(field: string, what: string): HubError {
 }
 
 /** @throws HubError `invalid` if it can't be read. */
-export function textOf(field: string, path: string, read: (path: string, encoding: 'utf8') => string): string {
+export function textOf(
+  field: string,
+  path: string,
+  read: (path: string, encoding: 'utf8') => string,
+): string {
   try {
     return read(path, 'utf8');
   } catch (cause) {

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { natsPublicKey, newNatsSeed } from '../../operator/controller/nkeys.ts';
-import type { NatsKeys } from '../../operator/plan/nats-rotation.ts';
+import type { NatsKeys } from '../../operator/plan/nats-keys.ts';
 import { natsConfigText } from '../../operator/plan/resources/nats-config.ts';
 import type { Hub } from '../../src/client/index.ts';
 import { connect } from '../../src/client/index.ts';

@@ -186,27 +186,31 @@ describe('a NATS that forbids', () => {
   test.each([
     ['an account of its own', undefined],
     ['an account that it shares with others', 4],
-  ])('all but what the handbook names: a cluster needs no more, in %s', async (_, streams) => {
-    const text = natsPermissionsText(natsPermissions('cell', streams)).slice(1, -1);
-    const locked = await serve(permissions(text));
-    const cluster = await startCluster(locked, 2, {
-      shards: 4,
-      nats: { servers: locked.url, streamPrefix: 'cell', maxBytesPerShard: '4MiB', ...asUser },
-    });
-    await until(() => cluster.served.join() === '2,2');
-    for (const [index, broker] of cluster.brokers.entries()) await works(broker, `locked-${index}`);
-    // One leaves and comes back, so that shards are handed over, and consumers made anew.
-    const [first, second] = cluster.brokers as [TestBroker, TestBroker];
-    await first.restart();
-    await until(() => cluster.served.join() === '2,2');
-    await works(second, 'after');
-    // The log is cut by and by, and what is left of a broker is taken away.
-    for (let round = 0; (await firstRecords(locked, 'x')).every((sequence) => sequence === 1); round++)
-      await works(second, `cut-${round}`, LARGE);
-    await second.stop();
-    await works(first, 'alone');
-    expect(locked.log).not.toMatch(/violation/i);
-  }, 60_000);
+  ])(
+    'all but what the handbook names: a cluster needs no more, in %s',
+    async (_, streams) => {
+      const text = natsPermissionsText(natsPermissions('cell', streams)).slice(1, -1);
+      const locked = await serve(permissions(text));
+      const cluster = await startCluster(locked, 2, {
+        shards: 4,
+        nats: { servers: locked.url, streamPrefix: 'cell', maxBytesPerShard: '4MiB', ...asUser },
+      });
+      await until(() => cluster.served.join() === '2,2');
+      for (const [index, broker] of cluster.brokers.entries()) await works(broker, `locked-${index}`);
+      // One leaves and comes back, so that shards are handed over, and consumers made anew.
+      const [first, second] = cluster.brokers as [TestBroker, TestBroker];
+      await first.restart();
+      await until(() => cluster.served.join() === '2,2');
+      await works(second, 'after');
+      // The log is cut by and by, and what is left of a broker is taken away.
+      for (let round = 0; (await firstRecords(locked, 'x')).every((sequence) => sequence === 1); round++)
+        await works(second, `cut-${round}`, LARGE);
+      await second.stop();
+      await works(first, 'alone');
+      expect(locked.log).not.toMatch(/violation/i);
+    },
+    60_000,
+  );
 
   test.each([
     ['listening to other brokers', 'subscribe: { deny: ["n.b.>"] }', 'n.b.'],

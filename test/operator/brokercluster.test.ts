@@ -124,6 +124,18 @@ describe('the API server', () => {
       },
     ],
     ['amounts as numbers and as texts', pool({ resources: { requests: { cpu: 2, memory: '1.5Gi' } } })],
+    [
+      'agents that others vouch for',
+      {
+        auth: {
+          jwt: { issuer: 'https://id.example.org', jwksUrl: 'https://id.example.org/keys' },
+          serviceAccounts: {},
+          clientCertificates: { name: 'dns', required: false },
+        },
+        tls: { secretName: 'a', clientCa: { secretName: 'b' } },
+      },
+    ],
+    ['a certificate of cert-manager', { tls: { issuerRef: { name: 'a' }, dnsNames: ['hub.example.org'] } }],
     ['no brokers at all', { replicas: 0, autoscaling: { mode: 'Off' } }],
   ])('takes %s', async (_, spec) => {
     await make(spec);
@@ -210,6 +222,43 @@ describe('the API server', () => {
       { auth: { anonymous: true, tokens: { secretName: 'a' } } },
       /anonymous lets everybody in/,
     ],
+    [
+      'an issuer that nobody needs',
+      { auth: { anonymous: true, serviceAccounts: {} } },
+      /anonymous lets everybody in: remove it, or remove jwt/,
+    ],
+    ['an issuer without keys', { auth: { jwt: { issuer: 'a' } } }, /give one of jwksUrl and jwks/],
+    [
+      'an issuer with keys in two places',
+      { auth: { jwt: { issuer: 'a', jwksUrl: 'https://a/b', jwks: { secretName: 'a' } } } },
+      /give one of jwksUrl and jwks/,
+    ],
+    [
+      'keys of an issuer at no address',
+      { auth: { jwt: { issuer: 'a', jwksUrl: 'ftp://a' } } },
+      /auth\.jwt\.jwksUrl/,
+    ],
+    [
+      'authorities for a file',
+      { auth: { jwt: { issuer: 'a', jwks: { secretName: 'a' }, ca: { secretName: 'a' } } } },
+      /ca is for the certificate of jwksUrl/,
+    ],
+    [
+      'certificates of agents without an authority',
+      { auth: { clientCertificates: {} }, tls: { secretName: 'a' } },
+      /auth\.clientCertificates needs tls\.clientCa/,
+    ],
+    [
+      'two certificates',
+      { tls: { secretName: 'a', issuerRef: { name: 'b' } } },
+      /one of secretName, a certificate that you have, and issuerRef/,
+    ],
+    ['encryption without a certificate', { tls: {} }, /one of secretName, a certificate that you have/],
+    [
+      'names for a certificate that has them',
+      { tls: { secretName: 'a', dnsNames: ['b'] } },
+      /dnsNames are for the certificate of issuerRef/,
+    ],
     ['what is no amount', pool({ resources: { requests: { cpu: 'much' } } }), /cpu/],
     ['an unknown mode', { autoscaling: { mode: 'auto' } }, /supported values: "Auto", "Recommend", "Off"/],
   ])('refuses %s', async (_, spec, message) => {
@@ -257,6 +306,17 @@ describe('the API server', () => {
 
   test.each<[string, object]>([
     ['by itself', {}],
+    [
+      'with agents that others vouch for',
+      {
+        auth: {
+          jwt: { issuer: 'a', jwks: { secretName: 's', key: 'tokens' } },
+          serviceAccounts: {},
+          clientCertificates: {},
+        },
+        tls: { secretName: 's', clientCa: { secretName: 's' } },
+      },
+    ],
     [
       'without autoscaling, encrypted, with all that can be had',
       {

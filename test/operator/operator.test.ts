@@ -3,15 +3,18 @@ import { brokerClusterCrd } from '../../operator/api/crd.ts';
 import type { KubeObject } from '../../operator/api/object.ts';
 import type { BrokerClusterStatus } from '../../operator/api/status.ts';
 import { loadOperatorConfig } from '../../operator/config.ts';
-import { BROKER_CLUSTER } from '../../operator/controller/kinds.ts';
+import { BROKER_CLUSTER, CERTIFICATE, SECRET } from '../../operator/controller/kinds.ts';
+import type { SecretObject } from '../../operator/controller/kinds.ts';
+import { natsPublicKey } from '../../operator/controller/nkeys.ts';
 import { KubeClient } from '../../operator/kube/client.ts';
 import { Operator } from '../../operator/operator.ts';
 import { silent } from '../../src/std/logger.ts';
 import { systemClock, systemRandom } from '../../src/std/system.ts';
+import { CERTIFICATE as CERTIFICATE_PEM, KEY as KEY_PEM } from '../support/certificate.ts';
 import { BROKEN, FakeWorkloads } from '../support/fake-workloads.ts';
 import { KubeApiServer, TOKENS } from '../support/kube-apiserver.ts';
 import { KubeFaults } from '../support/kube-faults.ts';
-import { CUSTOM_RESOURCE_DEFINITION, POD, STATEFUL_SET } from '../support/kube-objects.ts';
+import { CONFIG_MAP, CUSTOM_RESOURCE_DEFINITION, POD, STATEFUL_SET } from '../support/kube-objects.ts';
 import { SeededRandom } from '../support/random.ts';
 
 /** A cluster that is quick to look at itself, and that changes as fast as it may. */
@@ -140,6 +143,37 @@ const images = async (): Promise<string[]> => {
   const { items } = await direct.list(POD, { namespace, labelSelector: 'agenthub.io/pool=default' });
   return items.map(({ spec }) => (spec as { containers: { image: string }[] }).containers[0]!.image);
 };
+const textsOf = ({ data = {} }: SecretObject): Record<string, string> =>
+  Object.fromEntries(
+    Object.entries(data).map(([key, value]) => [key, Buffer.from(value, 'base64').toString()]),
+  );
+
+/** As much of cert-manager's definition as there has to be. */
+function certificateCrd(): KubeObject {
+  const schema = {
+    openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true },
+  };
+  return {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: {
+      name: 'certificates.cert-manager.io',
+      annotations: { 'api-approved.kubernetes.io': 'unapproved, a test' },
+    },
+    spec: {
+      group: 'cert-manager.io',
+      scope: 'Namespaced',
+      names: {
+        kind: 'Certificate',
+        listKind: 'CertificateList',
+        plural: 'certificates',
+        singular: 'certificate',
+      },
+      versions: [{ name: 'v1', served: true, storage: true, schema }],
+    },
+  };
+}
+
 const writes = (): number =>
   proxy.seen.filter(({ write, path }) => write && path.includes(namespace) && !path.includes('/leases'))
     .length;
@@ -270,11 +304,93 @@ describe('the operator, on a real API server', () => {
     );
   }, 120_000);
 
+  test('exchanges the credential with NATS when it is told to, and at no other time', async () => {
+    const seeds = async () => textsOf(await direct.get(SECRET, at('hub-nats-credentials')));
+    const wish = (value: string) =>
+      direct.patch(BROKER_CLUSTER, at('hub'), {
+        metadata: { annotations: { 'agenthub.io/rotate-nats-credentials': value } },
+      });
+    /** What is in the configuration that the NATS servers are made with now. */
+    const known = async (): Promise<string> => {
+      const set = await direct.get(STATEFUL_SET, at('hub-nats'));
+      const { template } = set.spec as {
+        template: { spec: { volumes: { configMap?: { name: string } }[] } };
+      };
+      const { name } = template.spec.volumes.find(({ configMap }) => configMap !== undefined)!.configMap!;
+      return (await direct.get(CONFIG_MAP, at(name))).data?.['nats.conf'] ?? '';
+    };
+    await make();
+    await phase('Ready');
+    const first = await seeds();
+    workloads.natsUser = natsPublicKey(first['seed']!);
+    expect(await known()).toContain(workloads.natsUser);
+
+    // Whoever can't see it makes no other one.
+    proxy.plan = ({ path }) => (path.includes('/secrets/') ? { kind: 'refuse', status: 500 } : undefined);
+    await stopOperator();
+    await startOperator();
+    await eventually(() => proxy.seen.filter(({ path }) => path.includes('/secrets/')).length > 10);
+    proxy.plan = () => undefined;
+    expect(await seeds()).toEqual(first);
+
+    await wish('today');
+    await eventually(async () => (await seeds())['former'] !== undefined, 60_000);
+    const second = await seeds();
+    expect(second).toEqual({ seed: expect.any(String), former: first['seed'], rotation: 'today' });
+    expect(await known()).toContain(workloads.natsUser);
+    expect(await known()).toContain(natsPublicKey(second['seed']!));
+    expect(await condition('Progressing')).toMatchObject({ status: 'True' });
+    await eventually(async () => (await condition('Progressing'))?.reason === 'NatsRotating', 60_000);
+
+    // The former one is good until the last broker has taken the new one, and then it is not.
+    workloads.natsUser = natsPublicKey(second['seed']!);
+    await eventually(async () => (await seeds())['former'] === undefined, 60_000);
+    await phase('Ready');
+    expect(await seeds()).toEqual({ seed: second['seed'], rotation: 'today' });
+    expect(await known()).not.toContain(natsPublicKey(first['seed']!));
+    expect(workloads.history.mostAway).toBe(0);
+  }, 240_000);
+
+  test('asks cert-manager for a certificate, as soon as it is there', async () => {
+    await make({ tls: { issuerRef: { name: 'house' } } });
+    await phase('Degraded');
+    expect(await condition('Degraded')).toMatchObject({ reason: 'CertManagerNotFound' });
+    await direct.create(CUSTOM_RESOURCE_DEFINITION, certificateCrd());
+    await eventually(() => direct.serves(CERTIFICATE));
+    // It looks for such kinds when it starts, and every minute.
+    await stopOperator();
+    await startOperator();
+    await eventually(async () => (await condition('Degraded'))?.reason === 'CertificateNotIssued', 60_000);
+    const { spec } = await direct.get(CERTIFICATE, at('hub-tls'));
+    expect(spec).toMatchObject({
+      secretName: 'hub-tls',
+      issuerRef: { name: 'house', kind: 'Issuer', group: 'cert-manager.io' },
+      dnsNames: expect.arrayContaining([`hub.${namespace}.svc`, `*.hub-brokers.${namespace}.svc`]),
+    });
+    await direct.create(SECRET, {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: at('hub-tls'),
+      type: 'kubernetes.io/tls',
+      stringData: { 'tls.crt': CERTIFICATE_PEM, 'tls.key': KEY_PEM },
+    } as KubeObject);
+    await phase('Ready');
+  }, 180_000);
+
+  test('asks the API server who signs the tokens of service accounts', async () => {
+    await make({ auth: { serviceAccounts: {} } });
+    await phase('Ready');
+    const { items } = await direct.list(CONFIG_MAP, { namespace });
+    const config = items.find(({ metadata }) => metadata.name.startsWith('hub-default-'))?.data?.[
+      'agenthub.yaml'
+    ];
+    expect(config).toContain('issuer: https://kubernetes.default.svc');
+  }, 120_000);
+
   test('says which Secret is missing, and goes on when it is there', async () => {
     await make({ auth: { tokens: { secretName: 'agents' } } });
     await phase('Degraded');
     expect(await condition('Degraded')).toMatchObject({ reason: 'SecretNotFound' });
-    const SECRET = { apiVersion: 'v1', kind: 'Secret', plural: 'secrets', namespaced: true };
     await direct.create(SECRET, {
       apiVersion: 'v1',
       kind: 'Secret',

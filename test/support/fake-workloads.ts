@@ -62,6 +62,8 @@ export class FakeWorkloads implements Pods {
   /** Tasks per second of each shard. */
   load = 0;
   agents = 0;
+  /** As whom brokers are logged in to NATS. */
+  natsUser: string | undefined;
   /** Pods that don't answer. */
   readonly mute = new Set<string>();
   readonly #kube: Kube;
@@ -143,6 +145,7 @@ export class FakeWorkloads implements Pods {
         oldestTaskAgeSeconds: 0,
         draining,
         loadScore: 0.1,
+        ...(this.natsUser === undefined ? {} : { natsUser: this.natsUser }),
         shards: this.#owned(uid).map((shard) => ({
           shard,
           queued: this.queued.get(pool) ?? 0,
@@ -262,9 +265,9 @@ export class FakeWorkloads implements Pods {
         ],
       },
       spec: {
-        // Without claims and probes: there is no node to heed them.
+        // Without claims, probes and what only a node can give.
         containers: template.spec.containers.map(({ name, image }) => ({ name, image })),
-        volumes: template.spec.volumes,
+        volumes: template.spec.volumes.filter(({ configMap }) => configMap !== undefined),
       } as object,
     };
     const made = await this.#kube.create(POD, pod);

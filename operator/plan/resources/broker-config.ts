@@ -2,7 +2,16 @@ import { stringify } from 'yaml';
 import { DEFAULT_POOL } from '../../../src/core/pools.ts';
 import type { PoolSpec } from '../../api/spec.ts';
 import type { Context } from '../context.ts';
-import { brokerPool, defaultPool, host, nameOf, NATS_PORTS, NATS_PREFIX, PORTS, shardsOf } from '../context.ts';
+import {
+  brokerPool,
+  defaultPool,
+  host,
+  nameOf,
+  NATS_PORTS,
+  NATS_PREFIX,
+  PORTS,
+  shardsOf,
+} from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
 import { overlay } from '../overlay.ts';
 import { child } from './child.ts';

@@ -12,7 +12,7 @@ import {
 } from '../context.ts';
 import type { Context } from '../context.ts';
 import { fingerprint } from '../fingerprint.ts';
-import { NATS_KEYS } from '../nats-rotation.ts';
+import { NATS_KEYS } from '../nats-keys.ts';
 import { overlay } from '../overlay.ts';
 import { brokerConfig, CONFIG_FILE, FILES, STOP_SECONDS } from './broker-config.ts';
 import { child } from './child.ts';

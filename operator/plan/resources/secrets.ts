@@ -1,8 +1,8 @@
 import type { BrokerCluster } from '../../api/brokercluster.ts';
 import { AGENT_TOKEN_KEY, INTERNAL_KEYS, nameOf, ROTATE_NATS } from '../context.ts';
 import type { Component } from '../context.ts';
-import type { NatsSecretData } from '../nats-rotation.ts';
-import { NATS_KEYS } from '../nats-rotation.ts';
+import type { NatsSecretData } from '../nats-keys.ts';
+import { NATS_KEYS } from '../nats-keys.ts';
 import { child } from './child.ts';
 import type { Child } from './child.ts';
 

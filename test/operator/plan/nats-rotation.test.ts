@@ -1,18 +1,29 @@
 import { describe, expect, test } from '@jest/globals';
-import { nkeys } from 'nats';
+import { nkeys as untyped } from 'nats';
 import { natsPublicKey, newNatsSeed } from '../../../operator/controller/nkeys.ts';
-import type { NatsKeys, NatsSecretData } from '../../../operator/plan/nats-rotation.ts';
-import { NATS_KEYS as FIELDS, planNatsRotation, rotated } from '../../../operator/plan/nats-rotation.ts';
+import type { NatsKeys, NatsSecretData } from '../../../operator/plan/nats-keys.ts';
+import { NATS_KEYS as FIELDS, rotated } from '../../../operator/plan/nats-keys.ts';
+import { planNatsRotation } from '../../../operator/plan/nats-rotation.ts';
 import { plan } from '../../../operator/plan/plan.ts';
 import type { Snapshot } from '../../../operator/plan/plan.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
 import { answers, cluster, madeSecrets, NATS_KEYS, pod, START } from './support.ts';
 
+interface KeyPair {
+  getSeed(): Uint8Array;
+  getPublicKey(): string;
+}
+/** What NATS itself makes of keys. */
+const nkeys = untyped as { fromSeed(seed: Uint8Array): KeyPair; createAccount(): KeyPair };
+
 const WISH = { 'agenthub.io/rotate-nats-credentials': 'today' };
 const { current } = NATS_KEYS;
 
 function broker(ordinal: number, natsUser?: string, differs: Partial<PodView> = {}): PodView {
-  return pod(ordinal, { answers: answers(`hub-default-${ordinal}`, natsUser ? { natsUser } : {}), ...differs });
+  return pod(ordinal, {
+    answers: answers(`hub-default-${ordinal}`, natsUser ? { natsUser } : {}),
+    ...differs,
+  });
 }
 
 interface World {

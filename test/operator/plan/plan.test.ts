@@ -165,7 +165,9 @@ test('nothing that is in files is a reason to replace brokers: they read them an
       clientCertificates: {},
     },
     tls: { secretName: 's', clientCa: key('s') },
-    nats: { external: { servers: ['nats:4222'], userPassword: 's', tls: { ca: key('s'), certificate: 's' } } },
+    nats: {
+      external: { servers: ['nats:4222'], userPassword: 's', tls: { ca: key('s'), certificate: 's' } },
+    },
   };
   const keys = ['tokens', 'policy.yaml', 'jwks.json', 'ca.crt', 'tls.crt', 'tls.key', 'username', 'password'];
   const set = (fingerprint: string): Child =>
@@ -353,7 +355,9 @@ describe('what a person has to put right', () => {
   });
 
   describe('a certificate of cert-manager', () => {
-    const spec = { tls: { issuerRef: { name: 'house', kind: 'ClusterIssuer' }, dnsNames: ['hub.example.org'] } };
+    const spec = {
+      tls: { issuerRef: { name: 'house', kind: 'ClusterIssuer' }, dnsNames: ['hub.example.org'] },
+    };
     const kinds = { serviceMonitor: false, prometheusRule: false, certificate: false };
 
     test('that is not installed: it is said what to do', () => {
@@ -370,11 +374,7 @@ describe('what a person has to put right', () => {
       expect(named(planned, 'Certificate', 'hub-tls').spec).toMatchObject({
         secretName: 'hub-tls',
         issuerRef: { name: 'house', kind: 'ClusterIssuer', group: 'cert-manager.io' },
-        dnsNames: expect.arrayContaining([
-          'hub.agents.svc',
-          '*.hub-brokers.agents.svc',
-          'hub.example.org',
-        ]),
+        dnsNames: expect.arrayContaining(['hub.agents.svc', '*.hub-brokers.agents.svc', 'hub.example.org']),
       });
       expect(planned.apply.some(({ kind }) => kind === 'StatefulSet')).toBe(false);
       expect(degraded(planned)).toMatchObject({ reason: 'CertificateNotIssued' });

@@ -2,7 +2,7 @@ import { readBrokerCluster } from '../../../operator/api/brokercluster.ts';
 import type { BrokerCluster } from '../../../operator/api/brokercluster.ts';
 import type { SecretView } from '../../../operator/plan/plan.ts';
 import type { BrokerAnswers, PodView } from '../../../operator/plan/pods.ts';
-import type { NatsKeys } from '../../../operator/plan/nats-rotation.ts';
+import type { NatsKeys } from '../../../operator/plan/nats-keys.ts';
 import type { Capacity } from '../../../src/wire/capacity.ts';
 
 /** 2026-01-01T00:00:00Z */
