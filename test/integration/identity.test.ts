@@ -6,8 +6,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Client, credentials, Metadata } from '@grpc/grpc-js';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import type { CryptoKey, JWK } from 'jose';
-import { exportJWK, generateKeyPair, SignJWT } from 'jose';
 import { connect } from '../../src/client/index.ts';
 import { Broker } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { unaryMethod } from '../../src/wire/service.ts';
@@ -16,48 +14,12 @@ import { Authority } from '../support/authority.ts';
 import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
+import { ISSUER, keySet, Signer } from '../support/signer.ts';
 
 const running = brokers();
 
-const ISSUER = 'https://id.example.org';
 const OK = 0;
 const UNAUTHENTICATED = 16;
-
-/** Somebody who signs tokens. */
-class Signer {
-  readonly jwk: JWK;
-  private readonly key: CryptoKey;
-  private readonly kid: string;
-
-  private constructor(kid: string, key: CryptoKey, jwk: JWK) {
-    this.kid = kid;
-    this.key = key;
-    this.jwk = jwk;
-  }
-
-  static async make(kid: string): Promise<Signer> {
-    const { publicKey, privateKey } = await generateKeyPair('ES256');
-    return new Signer(kid, privateKey, { ...(await exportJWK(publicKey)), kid, alg: 'ES256' });
-  }
-
-  /** A token for `sub`; `expires` in seconds from now. */
-  sign(
-    sub: string,
-    {
-      expires = 60,
-      issuer = ISSUER,
-      audience = 'agenthub',
-      ...claims
-    }: Readonly<Record<string, unknown>> = {},
-  ): Promise<string> {
-    return new SignJWT({ sub, ...claims })
-      .setProtectedHeader({ alg: 'ES256', kid: this.kid })
-      .setIssuer(String(issuer))
-      .setAudience(String(audience))
-      .setExpirationTime(Math.floor(Date.now() / 1000) + Number(expires))
-      .sign(this.key);
-  }
-}
 
 let dir: string;
 let signer: Signer;
@@ -81,11 +43,7 @@ function put(name: string, text: string): string {
   return path;
 }
 
-function keys(...signers: readonly Signer[]): string {
-  return JSON.stringify({ keys: signers.map(({ jwk }) => jwk) });
-}
-
-function start(settings: Settings = {}, jwks = put('keys.json', keys(signer))): Promise<TestBroker> {
+function start(settings: Settings = {}, jwks = put('keys.json', keySet(signer))): Promise<TestBroker> {
   return running.start({ jwt: { issuer: ISSUER, jwks, clockSkewMs: '0' }, ...settings });
 }
 
@@ -126,7 +84,7 @@ describe('a token of an issuer', () => {
     const broker = await start();
     const next = await Signer.make('two');
     expect((await enter(broker, await next.sign('alice'))).code).toBe(UNAUTHENTICATED);
-    put('keys.json', keys(signer, next));
+    put('keys.json', keySet(signer, next));
     await until(async () => (await enter(broker, await next.sign('alice'))).code === OK);
     expect((await enter(broker, await signer.sign('bob'))).code).toBe(OK);
   });
@@ -145,7 +103,7 @@ describe('keys at a URL', () => {
 
   beforeEach(async () => {
     asked = 0;
-    shown = keys(signer);
+    shown = keySet(signer);
     server = createServer((_request, response) => {
       asked++;
       response.end(shown);
@@ -234,7 +192,7 @@ describe('when the token of a session expires', () => {
 });
 
 test('a service account of Kubernetes is called by its namespace and name', async () => {
-  const jwks = put('keys.json', keys(signer));
+  const jwks = put('keys.json', keySet(signer));
   const policyFile = put(
     'policy.yaml',
     `rules:

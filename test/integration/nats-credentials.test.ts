@@ -14,6 +14,7 @@ import type { TestCluster } from '../support/cluster.ts';
 import { clusters } from '../support/cluster.ts';
 import { until } from '../support/inbox.ts';
 import { NatsServer } from '../support/nats-server.ts';
+import { steadyLoad } from '../support/steady-load.ts';
 
 const { start } = clusters();
 const hubs: Hub[] = [];
@@ -84,33 +85,6 @@ async function users({ brokers }: TestCluster): Promise<(string | undefined)[]> 
 const all = (key: string) => async (cluster: TestCluster) =>
   (await users(cluster)).every((user) => user === key);
 
-/** Tasks without a pause, each with its result; ends when told to. */
-async function load(cluster: TestCluster): Promise<{ stop(): Promise<number> }> {
-  const [one, two] = cluster.brokers as [TestBroker, TestBroker];
-  const worker = await hubOf(two, 'worker');
-  const asker = await hubOf(one, 'asker');
-  for (let index = 0; index < 4; index++)
-    await worker.work(`w${index}`, (task) => task.text(), { concurrency: 4 });
-  let stopped = false;
-  let done = 0;
-  const run = async (lane: number): Promise<void> => {
-    for (let count = 0; !stopped; count++) {
-      const payload = `${lane}-${count}`;
-      const result = await asker.request({ to: `w${lane % 4}`, payload });
-      expect(result.text()).toBe(payload);
-      done++;
-    }
-  };
-  const lanes = Promise.all([0, 1, 2, 3, 4, 5, 6, 7].map(run));
-  return {
-    stop: async () => {
-      stopped = true;
-      await lanes;
-      return done;
-    },
-  };
-}
-
 test('the credential is exchanged under load, as the operator does it: no task is lost, and in the end the former one is no good', async () => {
   server = await NatsServer.start({ more: knows(old) });
   hand(old);
@@ -120,7 +94,8 @@ test('the credential is exchanged under load, as the operator does it: no task i
   });
   await until(() => cluster.served.join() === '2,2');
   await until(() => all(keyOf(old))(cluster));
-  const busy = await load(cluster);
+  const [one, two] = cluster.brokers as [TestBroker, TestBroker];
+  const busy = await steadyLoad(await hubOf(one, 'asker'), await hubOf(two, 'worker'));
 
   // Too early: nobody knows it. The brokers stay who they are.
   hand(other);
