@@ -39,8 +39,8 @@ check: install lint-tools ## Types, style, formatting, imports, unused code, gen
 	@$(MAKE) --keep-going --jobs=2 --output-sync=target types lint formatted imports unused protos generated
 	@echo 'All checks pass.'
 
-sim: install ## Simulate whole brokers with faults: make sim SEEDS=100000
-	@$(OWN) exec $(JEST) test/sim
+sim: install ## Simulate brokers and clusters with faults: make sim SEEDS=100000 SIM=clusters
+	@$(OWN) exec $(JEST) test/sim/$(SIM)
 
 chaos: install nats-server ## Kill real brokers under load and count what is lost
 	@$(OWN) exec $(JEST) --testPathIgnorePatterns=/node_modules/ -- test/chaos

@@ -26,6 +26,7 @@ import { HubError } from '../../src/std/errors.ts';
 import { Entry } from '../../src/wire/entry.ts';
 import type { CopiedTask } from '../../src/wire/owner-record.ts';
 import { OwnerRecordWriter } from '../../src/wire/owner-record.ts';
+import { replace } from '../support/sim/planted.ts';
 import { TappedLog } from '../support/sim/shadows.ts';
 import { World } from '../support/sim/world.ts';
 
@@ -34,26 +35,6 @@ const SEEDS = 300;
 const TIMEOUT_MS = 300_000;
 
 type Method = (...args: never[]) => unknown;
-
-/** Replaces a method of a class, or an accessor; answers how to put it back. */
-function replace<Self, Args extends unknown[] = unknown[]>(
-  type: { readonly prototype: object },
-  name: string,
-  instead: (self: Self, original: (...args: unknown[]) => unknown, args: Args) => unknown,
-): () => void {
-  const { prototype } = type;
-  const before = Object.getOwnPropertyDescriptor(prototype, name);
-  if (!before) throw new Error(`there is no ${name} any more: plant the bug where it went`);
-  const method = (before.get ?? before.value) as Method;
-  const planted = function (this: Self, ...args: Args): unknown {
-    return instead(this, (...given) => method.apply(this, given as never[]), args);
-  };
-  const after = before.get ? { ...before, get: planted } : { ...before, value: planted };
-  Object.defineProperty(prototype, name, after);
-  return () => {
-    Object.defineProperty(prototype, name, before);
-  };
-}
 
 /** What is read or changed of the insides of a class. */
 interface Insides {

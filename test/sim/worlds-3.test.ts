@@ -1,3 +1,3 @@
-import { simulate } from '../support/sim/seeds.ts';
+import { simulateWorlds } from '../support/sim/worlds.ts';
 
-simulate(3, 4);
+simulateWorlds(3);

@@ -1,6 +1,8 @@
 import type { Owner } from '../../../src/broker/owner.ts';
 import { findTask, viewTask } from '../../../src/broker/tasks.ts';
 import { Ticket } from '../../../src/broker/ticket.ts';
+import type { Epoch } from '../../../src/core/shard-state.ts';
+import { outranks } from '../../../src/core/shard-state.ts';
 import { State } from '../../../src/core/task-table.ts';
 import type { Subject } from '../../../src/log/log.ts';
 import { DURABILITY } from '../../../src/log/log.ts';
@@ -35,6 +37,8 @@ import type { WorldOptions } from './world.ts';
 export interface ClusterWorldOptions extends WorldOptions {
   /** Nobody works until all is calm, and the logs are small: they fill up. */
   readonly heaps?: boolean;
+  /** What its seed does not decide. */
+  readonly plan?: Partial<ClusterPlan>;
 }
 
 const MAX_ATTEMPTS = 3;
@@ -70,6 +74,8 @@ interface Ownership {
   by: string;
   revision: number;
   counter: number;
+  /** The log takes nothing more from it, because somebody has begun an epoch that is void. */
+  fenced: boolean;
 }
 
 /** Brokers, the log and the documents that they share, their clients, and all their trouble, from one seed. */
@@ -110,7 +116,7 @@ export class ClusterWorld implements Surroundings {
     this.random = new SeededRandom(seed);
     const { random } = this;
     const heaps = options.heaps ?? false;
-    this.plan = heaps ? drawHeaps(random) : drawCluster(random);
+    this.plan = { ...(heaps ? drawHeaps(random) : drawCluster(random)), ...options.plan };
     const { plan } = this;
     this.clock = new VirtualClock({ random: () => random.float() });
     const { clock } = this;
@@ -124,7 +130,7 @@ export class ClusterWorld implements Surroundings {
       stored: (by, shard, sequence, subject, bytes) => this.stored(by, shard, sequence, subject, bytes),
     });
     this.shadows = new Shadows(plan.shards, KNOWN_IDS);
-    this.owners = Array.from({ length: plan.shards }, () => ({ by: '', revision: 0, counter: 0 }));
+    this.owners = Array.from({ length: plan.shards }, () => ({ by: '', revision: 0, counter: 0, fenced: false }));
     this.ledger = new Ledger({
       clock,
       maxAttempts: MAX_ATTEMPTS,
@@ -564,28 +570,62 @@ export class ClusterWorld implements Surroundings {
   private stored(by: string, shard: number, sequence: number, subject: Subject, bytes: Uint8Array): void {
     this.shadows.record(shard, sequence, subject, bytes);
     if (subject !== 'owner') return;
-    const { epoch } = readOwnerHead(bytes);
+    const { epoch, beginsEpoch } = readOwnerHead(bytes);
     const last = this.owners[shard]!;
-    if (epoch.revision < last.revision || (epoch.revision === last.revision && epoch.counter < last.counter))
-      return;
     if (epoch.revision === last.revision && epoch.counter === last.counter) {
       if (last.by !== by) throw new Broken(`${by} and ${last.by} are both owners of shard ${shard}`);
+      return;
+    }
+    // Nobody can be kept from beginning an epoch; one that comes too late is void.
+    if (!beginsEpoch)
+      throw new Broken(`the log took what ${by} wrote as the owner of shard ${shard}, which is ${last.by}'s`);
+    if (outranks(last, epoch)) {
+      last.fenced = true;
       return;
     }
     this.trace(
       () => `    shard ${shard} is ${by}'s from ${sequence} on (${epoch.revision}.${epoch.counter})`,
     );
     const former = this.nodes.find(({ id }) => id === last.by);
-    if (!former || former.broker.shards.at(shard)?.journal.idle === false || former.life.paused)
+    if (former && !last.fenced && !former.broker.shards.at(shard)) this.handedOver(shard, last);
+    if (
+      !former ||
+      last.fenced ||
+      former.broker.shards.at(shard)?.journal.idle === false ||
+      former.life.paused
+    )
       this.ledger.forgot();
     this.movedAt = this.clock.now();
-    this.owners[shard] = { by, revision: epoch.revision, counter: epoch.counter };
+    this.owners[shard] = { by, revision: epoch.revision, counter: epoch.counter, fenced: false };
+  }
+
+  /** Who lets go of a shard by itself has written whatever it has given away. */
+  private handedOver(shard: number, { by, counter }: Ownership): void {
+    for (const { lease, session } of this.ledger.held()) {
+      if (lease.shard !== shard || lease.epoch !== counter) continue;
+      const deliveries = this.shadows.deliveries(shard, lease);
+      if (deliveries !== undefined && deliveries < lease.delivery)
+        throw new Broken(`${by} handed shard ${shard} over without a lease that it had given to ${session}`);
+    }
   }
 
   private applied(node: Node, shard: number, sequence: number): void {
     if (++this.records % this.plan.compareEvery !== 0) return;
     const owner = node.broker.shards.owner(shard);
     if (owner?.state.sequence === sequence) this.compare(owner);
+    this.checkClaims(node);
+  }
+
+  /** A broker believes the latest of those who say that they are the owner. */
+  private checkClaims({ id, cluster }: Node): void {
+    const { peers } = (cluster as unknown as MembershipInsides).pulses;
+    for (const { claims } of peers.values()) {
+      for (const [shard, epoch] of claims) {
+        const believed = cluster.claim(shard);
+        if (!believed || outranks(epoch, believed.epoch))
+          throw new Broken(`${id} knows of an owner of shard ${shard} later than ${believed?.broker}`);
+      }
+    }
   }
 
   private compare(owner: Owner): void {
@@ -840,6 +880,11 @@ export class ClusterWorld implements Surroundings {
   private trace(line: () => string): void {
     this.options.trace?.(`${(this.clock.now() - 1_000_000_000_000).toFixed(3).padStart(9)} ${line()}`);
   }
+}
+
+/** What a broker has heard of others. */
+interface MembershipInsides {
+  readonly pulses: { readonly peers: ReadonlyMap<string, { readonly claims: ReadonlyMap<number, Epoch> }> };
 }
 
 /** What a relay keeps; nobody else is to know. */

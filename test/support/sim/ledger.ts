@@ -4,11 +4,12 @@ import { TaskState } from '../../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import { CancelOutcome } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
 import type { Refusal, ServerFrame, Welcome } from '../../../src/wire/gen/agenthub/v1/session_pb.ts';
 import type { Result } from '../../../src/wire/gen/agenthub/v1/task_pb.ts';
+import { Lease, LEASE_BYTES } from '../../../src/wire/lease.ts';
 import type { TaskFields } from '../../../src/wire/task.ts';
 import type { Observer, SimConnection } from './connection.ts';
 import type { Decision } from './decisions.ts';
 import type { ClientFrame, Delivered, Event, Saying, Settling } from './frames.ts';
-import { leaseName, leaseText } from './frames.ts';
+import { leaseBytes, leaseName, leaseText } from './frames.ts';
 
 /** A broken promise. */
 export class Broken extends Error {
@@ -79,6 +80,8 @@ export class Story {
   /** Its one name in the log. */
   name = '';
   deliveries = 0;
+  /** The number of the last delivery that an owner must know of. */
+  lastDelivery = 0;
   /** Failures that count, accepted by the broker, since it was last revived. */
   failures = 0;
   /** It can't be due again before. */
@@ -601,6 +604,9 @@ export class Ledger implements Observer {
       throw new Broken(
         `${what} was delivered ${story.deliveries} times, and is delivered as attempt ${attempt}`,
       );
+    if (delivery <= story.lastDelivery)
+      throw new Broken(`${what} is delivered as number ${delivery}, which was given before`);
+    story.lastDelivery = delivery;
     story.deliveries++;
     if (!first || delivery > 1 || revived || fields.notBeforeMs > 0 || this.unordered.has(mailbox)) return;
     this.inOrder(what, `${mailbox} ${fields.priority || 2}`, session, order);
@@ -864,8 +870,8 @@ export class Ledger implements Observer {
     this.fannedOut();
     for (const { attachments } of this.sessions.values()) attachments.clear();
     for (const holding of this.holdings.values()) holding.attachment = 0;
-    // What it had delivered and not written was first, and nobody knows.
-    this.firsts.clear();
+    // What it had delivered and not written nobody knows.
+    this.forgot();
     for (const { open } of this.stories.values()) open.clear();
   }
 
@@ -884,6 +890,7 @@ export class Ledger implements Observer {
   /** Another broker owns a shard, and does not know all that the former one has given away. */
   forgot(): void {
     this.firsts.clear();
+    for (const story of this.stories.values()) story.lastDelivery = 0;
   }
 
   /** Whom broadcasts reach is open: nobody can say who was attached. */
@@ -897,11 +904,22 @@ export class Ledger implements Observer {
     story.revivedAt = this.now;
     story.failures = 0;
     story.notBefore = 0;
+    story.lastDelivery = 0;
   }
 
   /** Leases that the broker has no reason to doubt. */
   *sound(): Generator<string> {
     for (const [name, { connection }] of this.holdings) if (connection?.open) yield name;
+  }
+
+  /** Leases of owners that count, which sessions have been given and not ended. */
+  *held(): Generator<{ readonly lease: Lease; readonly session: string }> {
+    for (const { lease: text, session } of this.holdings.values()) {
+      if (this.voids.has(text)) continue;
+      const lease = new Lease();
+      lease.read(leaseBytes(text), 0, LEASE_BYTES);
+      yield { lease, session };
+    }
   }
 
   // ── Details ──────────────────────────────────────────────────────────────────────────────────

@@ -2,8 +2,10 @@ import type { Applied } from '../../../src/broker/apply.ts';
 import { Applier } from '../../../src/broker/apply.ts';
 import { idKey } from '../../../src/core/id-hash.ts';
 import { ShardState } from '../../../src/core/shard-state.ts';
+import { NONE } from '../../../src/core/task-table.ts';
 import type { Append, Extent, Fill, Log, LogReader, Reading, Subject } from '../../../src/log/log.ts';
 import { HubError } from '../../../src/std/errors.ts';
+import type { LeaseName } from '../../../src/wire/lease.ts';
 import { TextCache } from '../../../src/wire/text-cache.ts';
 import { Broken } from './ledger.ts';
 import type { Life } from './life.ts';
@@ -81,6 +83,13 @@ export class Shadows {
 
   record(shard: number, sequence: number, subject: Subject, bytes: Uint8Array): void {
     this.shadows[shard]!.record(sequence, subject, bytes);
+  }
+
+  /** How often the task was delivered as far as the log says; `undefined`: it has ended. */
+  deliveries(shard: number, { order, tag }: LeaseName): number | undefined {
+    const { state } = this.shadows[shard]!;
+    const slot = state.find(order, tag);
+    return slot === NONE ? undefined : state.tasks.deliveries[slot]!;
   }
 
   /** The state of a broker is the same as if it had seen everything. */
