@@ -13,7 +13,8 @@ import { grpcHealth } from './edge/grpc-health.ts';
 import type { HttpParts } from './edge/http.ts';
 import { HttpEdge } from './edge/http.ts';
 import { changePlacement, placementOf } from './edge/placement.ts';
-import { NativeEdge } from './edge/native.ts';
+import { FairShare } from './edge/fair-share.ts';
+import { CONGESTED_BYTES, NativeEdge } from './edge/native.ts';
 import { reflection } from './edge/reflection.ts';
 import type { Service } from './edge/server.ts';
 import { GrpcEdge } from './edge/server.ts';
@@ -23,6 +24,7 @@ import { BrokerStatus } from './edge/status.ts';
 import { gauges } from './gauges.ts';
 import { CertificateWatch } from './edge/tls.ts';
 import { TaskFinder } from './edge/task-finder.ts';
+import { Tenants } from './edge/tenants.ts';
 import type { Entrance } from './entrance.ts';
 import { openEntrance } from './entrance.ts';
 import { DiskStorage } from './log/disk.ts';
@@ -87,7 +89,8 @@ export async function startEmbedded(
   logger: Logger,
   threshold?: LogThreshold,
 ): Promise<Embedded> {
-  const metrics = new Metrics({ clock: systemClock, taskTypes: config.metrics.taskTypes });
+  const { taskTypes, namespaces } = config.metrics;
+  const metrics = new Metrics({ clock: systemClock, taskTypes, namespaces });
   const entrance = openEntrance(config, { clock: systemClock, logger, metrics });
   return await start(config, logger, metrics, entrance, threshold).catch((error: unknown) => {
     entrance.close();
@@ -113,7 +116,7 @@ async function start(
   const connecting = { figures, credentials };
   const log = await patiently('the log', () => openLog(config, logger, connecting), logger);
   const id = `${config.service.name ?? hostname()}-${random.token(3)}`;
-  const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load() });
+  const vitals = (): Vitals => ({ ...broker.vitals(), ...status.load(), ...tenants.vitals() });
   const meeting = await patiently(
     'the cluster',
     () => meet(config, { id, version, level: LEVEL, vitals }, logger, connecting),
@@ -152,6 +155,12 @@ async function start(
     tickMs: TICK_MS,
     failed: fail,
   });
+  const tenants = new Tenants({ broker, clock, namespaces: entrance.namespaces });
+  const fair = new FairShare({
+    clock,
+    divided: () => tenants.divided,
+    congested: () => broker.ingress.waitingBytes > CONGESTED_BYTES,
+  });
   entrance.watch(() => {
     for (const session of broker.sessions.values()) session.rejudge();
   });
@@ -176,6 +185,8 @@ async function start(
     clock,
     random,
     finder,
+    tenants,
+    fair,
     maxSessions: config.limits.sessions,
     settings: {
       version,
@@ -196,6 +207,8 @@ async function start(
     door,
     sessions,
     finder,
+    tenants,
+    fair,
     log: config.data.log,
     describe: () => status.view(LEVEL),
   });
@@ -206,11 +219,13 @@ async function start(
     logger,
     metrics,
     door,
+    tenants,
+    fair,
     taskBytes: config.limits.taskBytes,
     maxSessions: config.limits.sessions,
   });
   const latencies = new RecentLatencies(clock, metrics);
-  const admin = new AdminEdge({ broker, clock, metrics, latencies, status, door });
+  const admin = new AdminEdge({ broker, clock, metrics, latencies, status, tenants, door });
   const services: Service[] = [
     {
       definition: serviceDefinition(BrokerService, ['connect', 'publish']),
@@ -256,6 +271,8 @@ async function start(
       broker,
       status,
       clock,
+      tenants,
+      mostNamespaces: config.metrics.namespaces,
       connections: () => door.connections,
       memoryHighWaterBytes: config.limits.memoryHighWaterBytes,
       nats: figures,

@@ -5,13 +5,14 @@ import { Door } from './edge/calls.ts';
 import type { IssuerOptions } from './edge/jwt.ts';
 import { JwtIssuer } from './edge/jwt.ts';
 import { LiveFile } from './edge/live-file.ts';
-import { readPolicy } from './edge/policy-file.ts';
+import { readNamespaces, readPolicy } from './edge/policy-file.ts';
 import type { Tokens } from './edge/tokens.ts';
-import { listedTokens, readTokens } from './edge/tokens.ts';
+import { listedTokens, readTokens, showNamespaces } from './edge/tokens.ts';
 import type { Metrics } from './obs/metrics.ts';
 import type { Clock } from './std/clock.ts';
 import { toHubError } from './std/errors.ts';
 import type { Logger } from './std/logger.ts';
+import { Namespaces } from './trust/namespaces.ts';
 import type { Role } from './trust/principal.ts';
 
 /** Where Kubernetes puts what a pod needs to talk to its API server. */
@@ -27,6 +28,8 @@ export interface EntranceParts {
 /** The door that the configuration asks for. */
 export interface Entrance {
   readonly door: Door;
+  /** What is said of namespaces now. */
+  readonly namespaces: () => Namespaces;
   /** Has `rejudge` called whenever the policy or tokens were replaced: sessions have to be judged anew. */
   watch(rejudge: () => void): void;
   /** Files are looked at no more. */
@@ -89,7 +92,8 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
     const adminTokens = tokensOf('adminTokens', 'admin');
     const issuers: JwtIssuer[] = [];
     if (jwt.issuer !== undefined) {
-      issuers.push(issuerOf({ ...jwt, source: 'jwt', section: 'jwt', issuer: jwt.issuer, jwks: jwt.jwks! }));
+      const { issuer, jwks, namespaceClaim: namespaces = false } = jwt;
+      issuers.push(issuerOf({ ...jwt, source: 'jwt', section: 'jwt', issuer, jwks: jwks!, namespaces }));
     }
     if (serviceAccounts.issuer !== undefined) {
       issuers.push(
@@ -104,6 +108,7 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
             : { caFile: serviceAccounts.caFile }),
           nameClaim: 'sub',
           groupsClaim: 'groups',
+          namespaces: serviceAccounts.namespaced,
         }),
       );
     }
@@ -123,9 +128,29 @@ export function openEntrance(config: Config, parts: EntranceParts): Entrance {
             'auth.policyFile',
             () => rejudge(),
           );
+    const { namespacesFile } = auth;
+    const spaces =
+      namespacesFile === undefined
+        ? undefined
+        : live(
+            namespacesFile,
+            `auth.namespacesFile: the file ${namespacesFile}`,
+            (text) => readNamespaces(text, namespacesFile),
+            'auth.namespacesFile',
+            () => rejudge(),
+          );
+    const namespaces = (): Namespaces => spaces?.value ?? Namespaces.none;
+    const shown = jwt.namespaceClaim !== undefined || serviceAccounts.namespaced;
     const lock = new Lock({ tokens, adminTokens, issuers, certificates: auth.certificates, insecure, clock });
     return {
-      door: new Door({ lock, audit, policy: () => policy?.value }),
+      door: new Door({
+        lock,
+        audit,
+        policy: () => policy?.value,
+        namespaces,
+        showNamespaces: () => shown || [...tokens(), ...adminTokens()].some(showNamespaces),
+      }),
+      namespaces,
       watch: (listener) => {
         rejudge = listener;
       },

@@ -1,15 +1,20 @@
 import type { Broker } from './broker/broker.ts';
 import type { NatsFigures } from './nats/figures.ts';
 import type { GaugeName, Readings } from './obs/exposition.ts';
+import { OTHER } from './obs/instruments.ts';
 import type { Clock } from './std/clock.ts';
 import { attached } from './edge/census.ts';
 import type { BrokerStatus } from './edge/status.ts';
+import type { Tenants } from './edge/tenants.ts';
 
 /** What {@link gauges} read. */
 export interface GaugeSources {
   readonly broker: Broker;
   readonly status: BrokerStatus;
   readonly clock: Clock;
+  readonly tenants: Tenants;
+  /** Namespaces with readings of their own. */
+  readonly mostNamespaces: number;
   readonly connections: () => number;
   readonly memoryHighWaterBytes: number;
   readonly nats: NatsFigures;
@@ -23,6 +28,7 @@ const TOGETHER_MS = 100;
 /** Where each gauge of the exposition gets its value from. */
 export function gauges(sources: GaugeSources): Readonly<Record<GaugeName, () => Readings>> {
   const { broker, status, clock, connections, memoryHighWaterBytes, nats, certificateRemaining } = sources;
+  const { tenants, mostNamespaces } = sources;
   const { log, cluster, sessions } = broker;
   const tasks = together(clock, () => status.tasks());
   const attachments = together(clock, () => attached(broker.owners));
@@ -30,8 +36,17 @@ export function gauges(sources: GaugeSources): Readonly<Record<GaugeName, () => 
     broker.owners.map(({ shard }) => read(shard));
   const replication = (): { available: boolean; behind: number; lag: number }[] =>
     broker.owners.flatMap(({ shard }) => log.replication?.(shard) ?? []);
+  const ofNamespaces = (what: 'agents' | 'queued' | 'queuedBytes'): Readings => {
+    const figures = tenants.figures();
+    const shown = figures.slice(0, mostNamespaces).map(([name, amount]) => [name, amount[what]] as const);
+    const rest = figures.slice(mostNamespaces);
+    return rest.length === 0 ? shown : [...shown, [OTHER, sum(rest.map(([, amount]) => amount[what]))]];
+  };
   return {
     certificateRemaining,
+    namespaceAgents: () => ofNamespaces('agents'),
+    namespaceQueued: () => ofNamespaces('queued'),
+    namespaceBytes: () => ofNamespaces('queuedBytes'),
     activeAgents: () => status.activeAgents,
     activeTasks: () => tasks().active,
     queuedTasks: () => tasks().queued,

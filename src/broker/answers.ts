@@ -1,4 +1,5 @@
 import type { Awaited } from '../core/awaiting.ts';
+import { isIn } from '../core/namespace.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { Kind, State } from '../core/task-table.ts';
 import { Decided } from './holds.ts';
@@ -46,10 +47,11 @@ export function askedIn(broker: Serving, mailbox: string, id: string): Asked | u
   return over ? { state: 'ended', outcome: 0 } : { state: 'live', owner, slot };
 }
 
-/** The mailbox of a task of that id that was delivered without a lease and awaits its result. */
-export function awaitedIn(owners: Iterable<Owner>, id: string): string | undefined {
+/** The mailbox, in that namespace, of a task of that id that was delivered without a lease and awaits its result. */
+export function awaitedIn(owners: Iterable<Owner>, namespace: string, id: string): string | undefined {
+  const fits = (mailbox: string): boolean => isIn(namespace, mailbox);
   for (const owner of owners) {
-    const awaited = owner.endings.awaited(id);
+    const awaited = owner.endings.awaitedWhere(id, fits);
     if (awaited) return awaited.mailbox;
   }
   return undefined;

@@ -1,5 +1,6 @@
 import type { Arrival, DeathReason } from '../core/shard-state.ts';
 import type { IdKey } from '../core/id-hash.ts';
+import { broadcastBeside } from '../core/namespace.ts';
 import { outranks, type ShardState } from '../core/shard-state.ts';
 import { Flag, Kind, NONE, orderOf, State } from '../core/task-table.ts';
 import type { Subject } from '../log/log.ts';
@@ -208,7 +209,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     const { a, b, c, d } = this.scratch;
     // The entry of a copy is still that of the broadcast.
     const copy = (tasks.flags[slot]! & Flag.once) !== 0;
-    const first = copy ? rehashed(a, '*', mailboxes.name(tasks.mailbox[slot]!)) : a;
+    const first = copy ? copied(a, mailboxes.name(tasks.mailbox[slot]!)) : a;
     const entry = dedup.find(first, b, c, d);
     if (entry < 0 || dedup.slot(entry) === NONE) this.state.know(slot, first, b, c, d);
     else {
@@ -373,7 +374,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     for (const mailbox of mailboxes) {
       arrival.mailbox = state.mailboxes.acquire(mailbox);
       arrival.order = orderOf(this.sequence, this.fanned++);
-      arrival.a = rehashed(a, '*', mailbox);
+      arrival.a = copied(a, mailbox);
       const slot = state.enqueue(arrival);
       if (slot === NONE) this.duplicate();
       else this.applied.arrived(slot);
@@ -401,7 +402,7 @@ export class Applier implements TasksVisitor, OwnerOperations {
     if (task.flags & Flag.once) {
       // The entry is still that of the broadcast.
       arrival.kind = Kind.task;
-      arrival.a = rehashed(arrival.a, '*', task.mailbox);
+      arrival.a = copied(arrival.a, task.mailbox);
     }
     arrival.batch = this.batch;
     arrival.mailbox = state.mailboxes.acquire(task.mailbox);
@@ -489,4 +490,9 @@ export class Applier implements TasksVisitor, OwnerOperations {
     if (name === undefined) throw new RangeError(`no name ${index}`);
     return name;
   }
+}
+
+/** The first word of the hash of a copy's id: its entry is that of the broadcast. */
+function copied(word: number, mailbox: string): number {
+  return rehashed(word, broadcastBeside(mailbox), mailbox);
 }

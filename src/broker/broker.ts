@@ -5,6 +5,7 @@ import type { Peers } from '../cluster/peers.ts';
 import { Atlas } from '../core/atlas.ts';
 import { idKey } from '../core/id-hash.ts';
 import { leastLoaded } from '../core/load.ts';
+import { DEFAULT_NAMESPACE } from '../core/namespace.ts';
 import type { Balance } from '../core/subscription.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -50,6 +51,9 @@ const OVERFLOW = 2;
 
 /** Mailboxes of which other brokers are told that they are full. */
 const FULL_TOLD = 1000;
+
+/** Shards and namespaces of which other brokers are told how many a broadcast reaches. */
+const RECIPIENTS_TOLD = 10_000;
 
 /** Bounds of what a broker takes; each names its configuration key when it is met. */
 export interface BrokerLimits {
@@ -165,7 +169,7 @@ export class Broker {
         full: (shard, mailbox) => this.full(shard, mailbox),
         known: (shard, hashes, answer) => this.known.ask(shard, hashes, answer),
         closed: () => this.closed(),
-        recipients: (shard) => this.recipients(shard),
+        recipients: (shard, namespace) => this.recipients(shard, namespace),
         serves: (shard) => this.shards.owner(shard) !== undefined,
       },
     });
@@ -403,19 +407,22 @@ export class Broker {
   }
 
   /** What other brokers must know to accept tasks for the shards of this one. */
-  vitals(): Pick<Vitals, 'full' | 'recipients'> {
+  vitals(): Pick<Vitals, 'full' | 'recipients' | 'recipientsOf'> {
     const full: (readonly [number, string, string])[] = [];
     const recipients: (readonly [number, number])[] = [];
+    const recipientsOf: (readonly [number, string, number])[] = [];
     for (const owner of this.owners) {
-      const count = owner.recipients();
-      if (count > 0) recipients.push([owner.shard, count]);
+      for (const [namespace, count] of owner.recipients()) {
+        if (namespace === DEFAULT_NAMESPACE) recipients.push([owner.shard, count]);
+        else if (recipientsOf.length < RECIPIENTS_TOLD) recipientsOf.push([owner.shard, namespace, count]);
+      }
       if (this.crammed(owner.shard, 0)) full.push([owner.shard, '', this.bound]);
       for (const [mailbox] of this.crowded(owner)) {
         const met = this.full(owner.shard, mailbox)?.limit;
         if (met !== undefined && full.length < FULL_TOLD) full.push([owner.shard, mailbox, met]);
       }
     }
-    return { full, recipients };
+    return { full, recipients, ...(recipientsOf.length === 0 ? {} : { recipientsOf }) };
   }
 
   /** Mailboxes that may have met a limit. */
@@ -637,12 +644,13 @@ export class Broker {
     return met && limit(met[2], `${what} takes no more; add workers`, 1000);
   }
 
-  private recipients(shard: number): number {
+  private recipients(shard: number, namespace: string): number {
     const owner = this.shards.owner(shard);
-    if (owner) return owner.recipients();
+    if (owner) return owner.recipients().get(namespace) ?? 0;
     const claim = this.cluster.claim(shard);
     const vitals = claim && this.cluster.vitals(claim.broker);
-    return vitals?.recipients.find(([of]) => of === shard)?.[1] ?? 0;
+    if (namespace === DEFAULT_NAMESPACE) return vitals?.recipients.find(([of]) => of === shard)?.[1] ?? 0;
+    return vitals?.recipientsOf?.find(([of, whose]) => of === shard && whose === namespace)?.[2] ?? 0;
   }
 
   /** A log that fills up is kept short at once, and who had to wait for room may go on when there is some. */

@@ -1,5 +1,5 @@
 import { create } from '@bufbuild/protobuf';
-import { checkMailbox } from '../core/shard.ts';
+import { checkQualified } from '../core/namespace.ts';
 import { toHubError } from '../std/errors.ts';
 import {
   Broker as BrokerService,
@@ -43,7 +43,7 @@ export class Cancellations {
 
   cancel(mailbox: string, taskId: string, reason: string, done: Done<CancelOutcome>): void {
     try {
-      checkMailbox(mailbox, 'mailbox');
+      checkQualified(mailbox, 'mailbox');
     } catch (error) {
       return done(toHubError(error), undefined);
     }

@@ -118,7 +118,12 @@ export class Endings {
 
   /** A task that was {@link delivered} and may still be answered: of that mailbox, or of any. */
   awaited(id: string, mailbox?: string): Awaited | undefined {
-    const awaited = this.expected.get(id, mailbox) ?? this.options.state.awaiting.get(id, mailbox);
+    return this.awaitedWhere(id, (one) => mailbox === undefined || one === mailbox);
+  }
+
+  /** The last one of that id in any mailbox that fits. */
+  awaitedWhere(id: string, fits: (mailbox: string) => boolean): Awaited | undefined {
+    const awaited = this.expected.find(id, fits) ?? this.options.state.awaiting.find(id, fits);
     return awaited && this.answered.has(`${id}\n${awaited.mailbox}`) ? undefined : awaited;
   }
 

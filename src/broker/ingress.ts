@@ -3,6 +3,7 @@ import type { Parcel } from '../core/outbox.ts';
 import { fnv1aText } from '../core/fnv1a.ts';
 import type { IdKey } from '../core/id-hash.ts';
 import { hashId, idKey } from '../core/id-hash.ts';
+import { DEFAULT_NAMESPACE, isIn } from '../core/namespace.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Log } from '../log/log.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -20,6 +21,9 @@ import { Ticket } from './ticket.ts';
 /** Appends that stay without an answer for this long are given up, in milliseconds. */
 const GIVE_UP_MS = 15_000;
 
+/** Two names of a task are longer inside of the cluster, by the name of their namespace: the task may be, too. */
+const NAMESPACE_BYTES = 256;
+
 /** What an ingress asks of the owners; the answers may be slightly stale. */
 export interface Fullness {
   /** Whether the log of the shard has no room for tasks, or `undefined`. `waiting` bytes are on their way to it. */
@@ -33,8 +37,11 @@ export interface Fullness {
   known(shard: number, hashes: Uint32Array, answer: Done<readonly boolean[]>): void;
   /** Why nothing at all is accepted now, or `undefined`. */
   closed(): HubError | undefined;
-  /** Mailboxes of agents that are attached in that shard; of one that another broker serves, as many as it said last. */
-  recipients(shard: number): number;
+  /**
+   * Mailboxes of agents of that namespace that are attached in that shard; of one that another broker serves, as many
+   * as it said last.
+   */
+  recipients(shard: number, namespace: string): number;
   /** Whether this broker serves the shard. */
   serves(shard: number): boolean;
 }
@@ -62,6 +69,8 @@ export interface Publication {
   readonly carried?: Carried;
   /** The session's id, or ''. */
   readonly origin: string;
+  /** The namespace that all names in its tasks say they belong to; absent: the default one. */
+  readonly namespace?: string | undefined;
   /** Why its publisher may not publish that, if it may not; absent: it may publish everything. */
   readonly guard?: ((mailbox: string, type: string, requester: string) => HubError | undefined) | undefined;
   readonly ticket: Ticket;
@@ -109,7 +118,11 @@ export class Ingress {
   private readonly options: IngressOptions;
   private readonly pending: (Pending | undefined)[] = [];
   private readonly key: IdKey;
-  private readonly scan: TaskScan;
+  private readonly bareScan: TaskScan;
+  /** For tasks of other namespaces, so that names which are good in those never pass for such in the default one. */
+  private qualifiedScan: TaskScan | undefined;
+  /** That of them which reads the batch that is being published. */
+  private scan: TaskScan;
   private appended = 0;
   private made = 0;
   private readonly idPrefix: string;
@@ -121,14 +134,16 @@ export class Ingress {
   constructor(options: IngressOptions) {
     this.options = options;
     this.key = idKey(options.log.generation);
-    this.scan = new TaskScan(this.key);
+    this.scan = this.bareScan = new TaskScan(this.key);
     this.idPrefix = options.random.token(6);
   }
 
   /** Accepts the serialized tasks in `bytes`; each has its outcome in the publication's ticket. */
   publish(bytes: Uint8Array, tasks: Ranges, publication: Publication): void {
     const { batchTasks } = this.options;
-    const { ticket } = publication;
+    const { ticket, namespace } = publication;
+    this.scan =
+      namespace === undefined ? this.bareScan : (this.qualifiedScan ??= new TaskScan(this.key, true));
     const closed = this.options.fullness.closed();
     this.asked.clear();
     const words = sessionWords(publication.origin);
@@ -170,15 +185,16 @@ export class Ingress {
   ): void {
     const { scan } = this;
     const { taskBytes, fullness, atlas } = this.options;
-    const { ticket } = publication;
+    const { ticket, namespace } = publication;
     try {
-      if (end - start > taskBytes)
+      if (end - start > (namespace === undefined ? taskBytes : taskBytes + NAMESPACE_BYTES))
         throw limit(
           'limits.taskBytes',
           `the task has ${end - start} bytes; at most ${taskBytes} are accepted`,
           0,
         );
       scan.read(bytes, start, end);
+      if (namespace !== undefined) checkInside(namespace, scan);
       const refusal = publication.guard?.(scan.mailbox, scan.type, scan.requester);
       if (refusal) throw refusal;
       let from = start;
@@ -240,7 +256,7 @@ export class Ingress {
     const shards: number[] = [];
     let count = 0;
     for (let shard = 0; shard < log.shards; shard++) {
-      const recipients = fullness.recipients(shard);
+      const recipients = fullness.recipients(shard, publication.namespace ?? DEFAULT_NAMESPACE);
       // Agents may have come to another broker since.
       if (recipients > 0 || !fullness.serves(shard)) shards.push(shard);
       count += recipients;
@@ -385,6 +401,12 @@ export class Ingress {
     if (error.limit !== undefined) metrics.limits.of(error.limit).add();
     ticket.refuse(index, error);
   }
+}
+
+/** The names in a task say which namespace it is in; this is the last place where one could be in the wrong one. */
+function checkInside(namespace: string, { mailbox, requester }: TaskScan): void {
+  if (isIn(namespace, mailbox) && (requester === '' || isIn(namespace, requester))) return;
+  throw new HubError('internal', 'the task names somebody of another namespace');
 }
 
 /** The error for a limit that was met. Without `retryAfterMs` a retry makes no sense. */

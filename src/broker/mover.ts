@@ -1,4 +1,5 @@
 import type { Atlas } from '../core/atlas.ts';
+import { broadcastBeside } from '../core/namespace.ts';
 import { laneOf } from '../core/placement.ts';
 import { capabilityMailbox, deadMailbox } from '../core/shard.ts';
 import type { ShardState } from '../core/shard-state.ts';
@@ -156,7 +157,8 @@ export class Mover {
     const offset = tasks.offset[slot]!;
     const entry = bytes.subarray(offset, offset + tasks.length[slot]!);
     const hash = entryHash(bytes, offset);
-    const from = tasks.flags[slot]! & Flag.once ? '*' : living(mailboxes.name(tasks.mailbox[slot]!));
+    const name = living(mailboxes.name(tasks.mailbox[slot]!));
+    const from = tasks.flags[slot]! & Flag.once ? broadcastBeside(name) : name;
     if (tasks.kind[slot] === Kind.task) hash[0] = rehashed(hash[0]!, from, living(mailbox));
     const task = {
       kind: tasks.kind[slot]!,

@@ -7,6 +7,7 @@ import { Subscriptions } from '../core/subscription.ts';
 import { isDue, isOverdue, ReadyQueues } from '../core/ready.ts';
 import type { Epoch } from '../core/shard-state.ts';
 import { Outcome, outranks, ShardState } from '../core/shard-state.ts';
+import { isIn, namespaceOf } from '../core/namespace.ts';
 import { Flag, Kind, MOST_DELIVERIES, NONE, State } from '../core/task-table.ts';
 import type { Log, Reading, Subject } from '../log/log.ts';
 import type { Metrics, TaskTypeMetrics } from '../obs/metrics.ts';
@@ -380,9 +381,10 @@ export class Owner implements Applied {
     this.holds.fit(this.state.tasks.capacity);
     const { tasks, batches, mailboxes, types } = this.state;
     const names: string[] = [];
+    const namespace = namespaceOf(mailboxes.name(tasks.mailbox[slot]!));
     for (const id of this.subscriptions.mailboxes()) {
       const name = mailboxes.name(id);
-      if (isAgent(name)) names.push(name);
+      if (isAgent(name) && isIn(namespace, name)) names.push(name);
     }
     const bytes = batches.bytes(tasks.batch[slot]!);
     const offset = tasks.offset[slot]!;
@@ -748,12 +750,16 @@ export class Owner implements Applied {
     this.endings.giveUp(slot, reason, error, this.now);
   }
 
-  /** Mailboxes of agents that somebody is attached to: what a broadcast reaches. */
-  recipients(): number {
-    let count = 0;
-    for (const mailbox of this.subscriptions.mailboxes())
-      if (isAgent(this.state.mailboxes.name(mailbox))) count++;
-    return count;
+  /** Mailboxes of agents that somebody is attached to, by namespace: what a broadcast reaches. */
+  recipients(): ReadonlyMap<string, number> {
+    const counts = new Map<string, number>();
+    for (const mailbox of this.subscriptions.mailboxes()) {
+      const name = this.state.mailboxes.name(mailbox);
+      if (!isAgent(name)) continue;
+      const namespace = namespaceOf(name);
+      counts.set(namespace, (counts.get(namespace) ?? 0) + 1);
+    }
+    return counts;
   }
 
   /** What sessions hold, by the names that they know. */

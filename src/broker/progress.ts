@@ -1,3 +1,4 @@
+import { isIn, namespaceOf } from '../core/namespace.ts';
 import { replyMailbox } from '../core/shard.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Clock } from '../std/clock.ts';
@@ -89,17 +90,17 @@ export class ProgressDesk {
     elsewhere.post.post({ progress, origin, audience }, { everywhere: !connected && origin !== '', broker });
   }
 
-  /** Progress of a task that nobody knows goes to everybody who listens. */
-  passToAll(progress: Progress): void {
+  /** Progress of a task that nobody knows goes to everybody in that namespace who listens: `to` says it as well. */
+  passToAll(namespace: string, progress: Progress): void {
     this.metrics.progress.add();
-    this.tellAll(progress);
+    this.tellAll(namespace, progress);
     const posted = { progress, origin: '', audience: 'all' } as const;
     this.elsewhere?.post.post(posted, { everywhere: false, broker: undefined });
   }
 
   /** Another broker passes progress on. */
   take({ progress, origin, audience }: Posted): void {
-    if (audience === 'all') return this.tellAll(progress);
+    if (audience === 'all') return this.tellAll(namespaceOf(progress.to ?? ''), progress);
     this.tellListeners(progress);
     if (audience === 'listeners') return;
     const publisher = origin === '' ? undefined : this.sessions.get(origin);
@@ -128,8 +129,10 @@ export class ProgressDesk {
     for (const listener of this.listeners.get(progress.requester ?? '') ?? []) listener(progress);
   }
 
-  private tellAll(progress: Progress): void {
-    for (const listeners of this.listeners.values()) for (const listener of listeners) listener(progress);
+  private tellAll(namespace: string, progress: Progress): void {
+    for (const [requester, listeners] of this.listeners) {
+      if (isIn(namespace, requester)) for (const listener of listeners) listener(progress);
+    }
   }
 
   /** Calls the listener with the progress of all tasks that the agent asked for, until the answer is called. */

@@ -23,6 +23,8 @@ export interface EdgeSession extends RegisteredSession {
   readonly stays: boolean;
   /** Agents that it hosts. */
   readonly agents: number;
+  /** The namespace that it is in; absent: the default one. */
+  readonly namespace?: string;
   /** Unix milliseconds. */
   readonly startedAt: number;
   /** What it is attached to. */

@@ -1,4 +1,5 @@
-import { checkMailbox, deadMailbox } from '../core/shard.ts';
+import { checkQualified } from '../core/namespace.ts';
+import { deadMailbox } from '../core/shard.ts';
 import { State } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -25,7 +26,7 @@ export function purge(
   { mailbox, taskIds }: Sweep,
   done: (count: number) => void,
 ): void {
-  checkMailbox(mailbox, 'mailbox');
+  checkQualified(mailbox, 'mailbox');
   sweep(broker, clock, mailbox, taskIds, (owner, slot) => owner.purge(slot), done);
 }
 
@@ -41,7 +42,7 @@ export function replay(
       field: 'mailbox',
     });
   }
-  checkMailbox(mailbox, 'mailbox');
+  checkQualified(mailbox, 'mailbox');
   sweep(broker, clock, deadMailbox(mailbox), taskIds, (owner, slot) => owner.revive(slot), done);
 }
 

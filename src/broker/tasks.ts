@@ -1,7 +1,7 @@
 import type { MessageInitShape } from '@bufbuild/protobuf';
 import { fromBinary } from '@bufbuild/protobuf';
 import { Outcome } from '../core/shard-state.ts';
-import { checkMailbox } from '../core/shard.ts';
+import { checkQualified } from '../core/namespace.ts';
 import { Flag, Kind, NONE, State } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -56,14 +56,14 @@ export function endedState(outcome: number): TaskState {
 /** Finds a task by mailbox and id. Throws HubError `invalid` for ids that can't be. */
 export function findTask(broker: Serving, mailbox: string, id: string): Found | undefined {
   checkTaskId(id);
-  checkMailbox(mailbox, 'mailbox');
+  checkQualified(mailbox, 'mailbox');
   return findTaskIn([broker.servedHere(mailbox)], mailbox, id);
 }
 
 /** Finds a task by mailbox and id in one of those shards, wherever the mailbox lives now. */
 export function findTaskIn(owners: readonly Owner[], mailbox: string, id: string): Found | undefined {
   checkTaskId(id);
-  checkMailbox(mailbox, 'mailbox');
+  checkQualified(mailbox, 'mailbox');
   const hash = new Uint32Array(4);
   const living = mailbox.startsWith('dead:') ? mailbox.slice('dead:'.length) : mailbox;
   let ended: Found | undefined;
@@ -76,12 +76,20 @@ export function findTaskIn(owners: readonly Owner[], mailbox: string, id: string
   return ended;
 }
 
-/** Finds live tasks by their id alone, `most` at most: looks at all tasks of all shards, a slice at a time. */
+/** Which tasks are looked for. */
+export interface Wanted {
+  readonly id: string;
+  /** Whether they may be in that mailbox. */
+  readonly fits: (mailbox: string) => boolean;
+  /** How many are enough. */
+  readonly most: number;
+}
+
+/** Finds live tasks by their id: looks at all tasks of all shards, a slice at a time. */
 export function searchTasks(
   broker: Searched,
   clock: Clock,
-  id: string,
-  most: number,
+  { id, fits, most }: Wanted,
   found: (found: readonly Found[]) => void,
 ): void {
   checkTaskId(id);
@@ -90,7 +98,9 @@ export function searchTasks(
     broker,
     clock,
     (owner, slot) => {
-      if (owner.state.tasks.kind[slot] !== Kind.task || owner.endings.facts(slot).id !== id) return true;
+      const { tasks, mailboxes } = owner.state;
+      if (tasks.kind[slot] !== Kind.task || owner.endings.facts(slot).id !== id) return true;
+      if (!fits(mailboxes.name(tasks.mailbox[slot]!))) return true;
       results.push({ owner, slot });
       return results.length < most;
     },

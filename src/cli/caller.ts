@@ -13,6 +13,7 @@ import { errorOf } from '../wire/status.ts';
 export interface Target {
   readonly address: string;
   readonly token: string | undefined;
+  readonly namespace?: string | undefined;
   readonly tls: TlsOptions | undefined;
 }
 
@@ -33,11 +34,12 @@ export class Caller implements Disposable {
   private readonly metadata = new Metadata();
 
   constructor(target: Target, clock: Clock) {
-    const { address, token, tls } = target;
+    const { address, token, namespace, tls } = target;
     this.target = target;
     this.clock = clock;
     this.client = dial(address, tls, { 'grpc.max_receive_message_length': -1 });
     if (token !== undefined) this.metadata.set('authorization', `Bearer ${token}`);
+    if (namespace !== undefined) this.metadata.set('agenthub-namespace', namespace);
   }
 
   /** @throws HubError as the broker says it; `unavailable` if there is none. */

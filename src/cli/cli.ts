@@ -20,6 +20,7 @@ export interface GlobalFlags {
   readonly config?: string;
   readonly broker?: string;
   readonly token?: string;
+  readonly namespace?: string;
   readonly tls?: boolean;
   readonly caFile?: string;
   readonly certFile?: string;
@@ -47,9 +48,11 @@ export class Cli {
 
   /** The configuration, of which `flags` are given beside the global ones. */
   load(command: Command, flags: Readonly<Record<string, unknown>> = {}): LoadedConfig {
-    const { config: file, broker, token, tls, caFile, certFile, keyFile, serverName } = globalFlags(command);
+    const { config: file, broker, token, namespace, tls, caFile, certFile, keyFile, serverName } =
+      globalFlags(command);
     const client = {
       clientToken: token,
+      clientNamespace: namespace,
       clientTls: tls,
       clientCaFile: caFile,
       clientCertFile: certFile,
@@ -62,7 +65,7 @@ export class Cli {
 
   /** Opens a session with the broker that the configuration names: to publish, and to work. */
   async connect(command: Command, agent = '', { through }: { readonly through?: string } = {}): Promise<Hub> {
-    const { address, token, tls } = this.target(command);
+    const { address, token, namespace, tls } = this.target(command);
     // Loaded here, as half of the commands do without it.
     const { connect } = await import('../client/index.ts');
     return connect({
@@ -71,6 +74,7 @@ export class Cli {
       client: `agenthub-cli/${this.version}`,
       connectTimeoutMs: CONNECT_MS,
       ...(token === undefined ? {} : { token }),
+      ...(namespace === undefined ? {} : { namespace }),
       ...(tls === undefined ? {} : { tls: through === undefined ? tls : named(tls, address) }),
       ...(globalFlags(command).debug ? { logger: this.debugLogger() } : {}),
     });
@@ -90,8 +94,9 @@ export class Cli {
 
   private target(command: Command): Target {
     const { client } = this.load(command).config;
-    const { host, port, token } = client;
-    return { address: `${host.includes(':') ? `[${host}]` : host}:${port}`, token, tls: tlsOf(client) };
+    const { host, port, token, namespace } = client;
+    const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+    return { address, token, namespace, tls: tlsOf(client) };
   }
 
   private debugLogger(): Logger {

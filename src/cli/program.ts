@@ -39,6 +39,7 @@ export function createProgram(cli: Cli): Command {
     )
     .option('--broker <host:port>', 'the broker to talk to (default: client.host and client.port)')
     .option('--token <token>', 'bearer token; better in AGENTHUB_CLIENT_TOKEN, where nobody sees it')
+    .option('--namespace <name>', 'the namespace it is about, if you may name another than your own')
     .option('--tls', 'encrypt, and trust the usual authorities')
     .option('--ca-file <path>', 'encrypt, and trust these authorities (PEM)')
     .option('--cert-file <path>', 'encrypt, and show this certificate (PEM); needs --key-file')

@@ -27,6 +27,8 @@ export interface ConnectOptions {
    * are renewed are used.
    */
   readonly tls?: TlsOptions | (() => TlsOptions);
+  /** The namespace it is about, for who may name another than their own: administrators. */
+  readonly namespace?: string;
   /** For people: name and version of your program. */
   readonly client?: string;
   /** The largest frame that is received, in bytes. Default 64 MiB. */
@@ -63,8 +65,8 @@ const MIB = 1024 * 1024;
  */
 export async function connect(options: ConnectOptions = {}): Promise<Hub> {
   const { clock = systemClock, random = systemRandom, logger = silent } = options;
-  const { address = DEFAULT_ADDRESS, token, tls, maxFrameBytes = 64 * MIB } = options;
-  const transport = new GrpcTransport({ clock, token, tls, maxFrameBytes });
+  const { address = DEFAULT_ADDRESS, token, namespace, tls, maxFrameBytes = 64 * MIB } = options;
+  const transport = new GrpcTransport({ clock, token, namespace, tls, maxFrameBytes });
   const hub = new Hub(transport, {
     address,
     agent: options.agent ?? '',

@@ -17,6 +17,8 @@ export type Token = string | (() => string | Promise<string>);
 export interface GrpcOptions {
   readonly clock: Clock;
   readonly token: Token | undefined;
+  /** `undefined`: the client's own. */
+  readonly namespace?: string | undefined;
   readonly tls: TlsOptions | (() => TlsOptions) | undefined;
   /** The largest frame that is received, in bytes. */
   readonly maxFrameBytes: number;
@@ -50,9 +52,9 @@ export class GrpcTransport implements Transport {
   }
 
   open(address: string, events: LinkEvents): Link {
-    const { clock, token, tls } = this.options;
+    const { clock, token, namespace, tls } = this.options;
     const client = dial(address, typeof tls === 'function' ? this.renewed(tls) : tls, this.channel);
-    return new GrpcLink(client, token, clock, events);
+    return new GrpcLink(client, { token, namespace }, clock, events);
   }
 
   /** What `ask` gives; if it fails, as when files are being replaced, what it gave last. */
@@ -76,10 +78,16 @@ class GrpcLink implements Link {
   private readonly waiting: Buffer[] = [];
   private open = true;
 
-  constructor(client: Client, token: Token | undefined, clock: Clock, events: LinkEvents) {
+  constructor(
+    client: Client,
+    { token, namespace }: Pick<GrpcOptions, 'token' | 'namespace'>,
+    clock: Clock,
+    events: LinkEvents,
+  ) {
     this.client = client;
     this.clock = clock;
     this.events = events;
+    if (namespace !== undefined) this.metadata.set('agenthub-namespace', namespace);
     if (typeof token === 'function') void this.startWith(token);
     else this.start(token);
   }

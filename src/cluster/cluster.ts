@@ -31,7 +31,20 @@ export interface Vitals {
   readonly full: readonly (readonly [shard: number, mailbox: string, limit: string])[];
   /** Mailboxes of agents that somebody is attached to, by shard; shards with none are left out. */
   readonly recipients: readonly (readonly [shard: number, count: number])[];
+  /** The same of namespaces beside the default one; absent: there are none. */
+  readonly recipientsOf?: readonly (readonly [shard: number, namespace: string, count: number])[] | undefined;
+  /** What it has of each namespace, a thousand at most; absent: there is only the default one. */
+  readonly namespaces?: readonly NamespaceVitals[] | undefined;
 }
+
+/** What a broker has of a namespace; '' is the default one. */
+export type NamespaceVitals = readonly [
+  namespace: string,
+  sessions: number,
+  agents: number,
+  queued: number,
+  queuedBytes: number,
+];
 
 /** Who serves a shard. */
 export interface Claim {

@@ -187,6 +187,10 @@ export function configSchema(memoryBytes: number) {
           text,
           'File with the rules of who may do what. Without one, agents are not kept apart. Read anew when it changes.',
         ),
+        namespacesFile: optional(
+          text,
+          'File with namespaces: who is in which, their limits and weights. Read anew when it changes.',
+        ),
       }),
       jwt: section('Agents that show a token of an issuer, as bearer token.', {
         issuer: optional(text, 'Issuer (`iss`) of the tokens; unset: no such tokens are taken.'),
@@ -199,6 +203,10 @@ export function configSchema(memoryBytes: number) {
         clockSkewMs: key(duration(0, HOUR), '30s', 'How far the clock of the issuer may be off.'),
         nameClaim: key(text, 'sub', 'Claim with the name of the agent.'),
         groupsClaim: key(text, 'groups', 'Claim with its groups: a text, or a list of them.'),
+        namespaceClaim: optional(
+          text,
+          'Claim with its namespace; unset, or a token without it: the one that `auth.namespacesFile` says.',
+        ),
       }).superRefine((jwt, check) => {
         together(check, jwt, 'issuer', 'jwks');
       }),
@@ -208,6 +216,11 @@ export function configSchema(memoryBytes: number) {
           'Issuer of the tokens, as the API server has it: `kubectl get --raw /.well-known/openid-configuration`; unset: none are taken.',
         ),
         audience: key(texts, 'agenthub', 'Audience of the tokens, as the pods ask for it: one of these.'),
+        namespaced: key(
+          flag,
+          'false',
+          'Whether every namespace of Kubernetes is one here, but for `default`, which is the default one.',
+        ),
         jwks: optional(
           text,
           'Where the keys are: a URL, or a file; unset: the API server of the cluster that the broker runs in.',
@@ -412,6 +425,11 @@ export function configSchema(memoryBytes: number) {
           '200',
           'Task types with figures of their own; later ones count as `other`.',
         ),
+        namespaces: key(
+          count(1, 1000),
+          '100',
+          'Namespaces with figures of their own; later ones count as `other`.',
+        ),
         public: key(flag, 'false', 'Whether `/metrics` and `/capacity` need no token.'),
       }),
       tracing: section('Traces of tasks, for OpenTelemetry.', {
@@ -429,6 +447,10 @@ export function configSchema(memoryBytes: number) {
         host: key(text, 'localhost', 'Host of the broker.'),
         port: key(port, '50051', 'Port of its gRPC services.'),
         token: optional(token, 'Bearer token sent with every call.'),
+        namespace: optional(
+          text,
+          'Namespace that commands are about, for who may name another than their own.',
+        ),
         tls: key(flag, 'false', 'Whether to encrypt; always so if one of the next four is set.'),
         caFile: optional(text, 'Authorities, PEM, that may sign the certificate of the broker.'),
         certFile: optional(text, 'Certificate of the client, PEM, if the broker asks for one.'),

@@ -53,8 +53,13 @@ export class Awaiting {
 
   /** The task of that id in that mailbox; or the last one in any, if none is named. */
   get(id: string, mailbox?: string): Awaited | undefined {
+    return this.find(id, (one) => mailbox === undefined || one === mailbox);
+  }
+
+  /** The last task of that id in any mailbox that fits. */
+  find(id: string, fits: (mailbox: string) => boolean): Awaited | undefined {
     let entry = this.tasks.get(id);
-    while (entry && mailbox !== undefined && entry.awaited.mailbox !== mailbox) entry = entry.other;
+    while (entry && !fits(entry.awaited.mailbox)) entry = entry.other;
     return entry?.awaited;
   }
 

@@ -1,5 +1,6 @@
 import { HubError } from '../std/errors.ts';
 import { Glob } from './glob.ts';
+import { bareName } from './namespace.ts';
 import { checkName, home, parseMailbox, regionOf } from './shard.ts';
 
 /** Agents `<prefix><number>`, the numbers from `first` to `last` and written without leading zeros. */
@@ -87,11 +88,12 @@ export class PlacementTable {
 
   /**
    * Where a mailbox lives. Replies and dead letters live with what they belong to, and the parts of
-   * a split capability where the whole would. A broadcast has no place; it gets the default pool.
+   * a split capability where the whole would. A broadcast has no place; it gets the default pool. Rules go by names
+   * without their namespaces.
    */
   place(mailbox: string): Placement {
     if (this.placements.length === 0) return this.otherwise;
-    const owner = parseMailbox(home(mailbox));
+    const owner = parseMailbox(home(bareName(mailbox)));
     let rule = NO_RULE;
     if (owner.kind === 'capability') rule = this.taskTypes.first(owner.taskType.replace(LANE, ''), NO_RULE);
     else if (owner.kind === 'agent') rule = this.ruleOfAgent(owner.agent);

@@ -2,11 +2,13 @@ import { create } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Owner } from '../broker/owner.ts';
 import type { Done } from '../broker/question.ts';
-import { questionOf } from '../broker/question.ts';
+import type { Scoped } from '../broker/question.ts';
+import { questionOf, scopedQuestionOf } from '../broker/question.ts';
 import type { BrokerAnswer, BrokersQuestion, ShardQuestion } from '../broker/router.ts';
 import type { Seat } from '../broker/seat.ts';
 import type { EdgeSession } from '../broker/sessions.ts';
 import { purge, replay } from '../broker/sweeps.ts';
+import { bareName, DEFAULT_NAMESPACE, isIn } from '../core/namespace.ts';
 import { poolOf } from '../core/pools.ts';
 import { NONE } from '../core/task-table.ts';
 import type { Metrics } from '../obs/metrics.ts';
@@ -64,6 +66,7 @@ import { changePlacement, placementOf } from './placement.ts';
 import { durabilityOf } from './session.ts';
 import { mergedStats } from './stats.ts';
 import type { BrokerStatus } from './status.ts';
+import type { Tenants } from './tenants.ts';
 
 /** Mailboxes that one turn looks at, before others have theirs. */
 const SLICE = 20_000;
@@ -78,26 +81,29 @@ export interface AdminOptions {
   readonly metrics: Metrics;
   readonly latencies: RecentLatencies;
   readonly status: BrokerStatus;
+  readonly tenants: Tenants;
   readonly door: Door;
 }
 
 /** The service `agenthub.v1.Admin`: what operators see and do. */
 export class AdminEdge {
   private readonly options: AdminOptions;
-  private readonly mailboxes: ShardQuestion<ListMailboxesRequest, ListMailboxesResponse>;
+  private readonly mailboxes: ShardQuestion<Scoped<ListMailboxesRequest>, ListMailboxesResponse>;
   private readonly replays: ShardQuestion<ReplayDeadLettersRequest, ReplayDeadLettersResponse>;
   private readonly purges: ShardQuestion<PurgeMailboxRequest, PurgeMailboxResponse>;
-  private readonly agents: BrokersQuestion<ListAgentsRequest, ListAgentsResponse>;
+  private readonly agents: BrokersQuestion<Scoped<ListAgentsRequest>, ListAgentsResponse>;
   private readonly shards: BrokersQuestion<ListShardsRequest, ListShardsResponse>;
-  private readonly figures: BrokersQuestion<StatsRequest, StatsResponse>;
+  private readonly figures: BrokersQuestion<Scoped<StatsRequest>, StatsResponse>;
 
   constructor(options: AdminOptions) {
     const { broker, clock } = options;
     const { router } = broker;
     const { method } = Admin;
     this.options = options;
-    this.mailboxes = router.aboutShards(questionOf(method.listMailboxes), true, (request, shards, done) =>
-      this.mailboxesHere(request, shards, done),
+    this.mailboxes = router.aboutShards(
+      scopedQuestionOf(method.listMailboxes),
+      true,
+      (question, shards, done) => this.mailboxesHere(question, shards, done),
     );
     this.replays = router.aboutShards(questionOf(method.replayDeadLetters), false, (request, _shards, done) =>
       replay(broker, clock, request, (replayed) =>
@@ -109,14 +115,14 @@ export class AdminEdge {
         done(undefined, create(PurgeMailboxResponseSchema, { purged: BigInt(purged) })),
       ),
     );
-    this.agents = router.toBrokers(questionOf(method.listAgents), (request, done) =>
-      done(undefined, this.agentsHere(request)),
+    this.agents = router.toBrokers(scopedQuestionOf(method.listAgents), (question, done) =>
+      done(undefined, this.agentsHere(question)),
     );
     this.shards = router.toBrokers(questionOf(method.listShards), (_request, done) =>
       done(undefined, create(ListShardsResponseSchema, { shards: this.shardsHere() })),
     );
-    this.figures = router.toBrokers(questionOf(method.stats), (_request, done) =>
-      done(undefined, this.statsHere()),
+    this.figures = router.toBrokers(scopedQuestionOf(method.stats), ({ namespace }, done) =>
+      done(undefined, this.statsOf(namespace)),
     );
   }
 
@@ -124,8 +130,8 @@ export class AdminEdge {
   implementation(): Implementation<typeof Admin> {
     const { door, broker } = this.options;
     return {
-      listMailboxes: this.looks('listMailboxes', (request) => this.listMailboxes(request)),
-      listAgents: this.looks('listAgents', (request) => this.listAgents(request)),
+      listMailboxes: this.looks('listMailboxes', (question) => this.listMailboxes(question)),
+      listAgents: this.looks('listAgents', (question) => this.listAgents(question)),
       replayDeadLetters: unary(door, (request, admission) =>
         this.acts(admission, 'replayDeadLetters', request, () =>
           promised((done) => this.replays.ofShard(broker.shardOf(request.mailbox), request, done)),
@@ -152,18 +158,18 @@ export class AdminEdge {
         const on = request.cancel ? 'cancel' : request.status ? 'status' : 'start';
         return this.acts(admission, 'drain', { on }, () => this.drain(request));
       }),
-      stats: this.looks('stats', (request) => this.stats(request)),
+      stats: this.looks('stats', (question) => this.stats(question)),
     };
   }
 
   /** A call that changes nothing, for who may make it. */
   private looks<Request, Response>(
     verb: keyof typeof Admin.method,
-    answer: (request: Request) => Response | Promise<Response>,
+    answer: (question: Scoped<Request>) => Response | Promise<Response>,
   ) {
     return unary<Request, Response>(this.options.door, (request, admission) => {
       admission.require({ does: 'admin', to: verb }, '');
-      return answer(request);
+      return answer({ namespace: admission.names.namespace, request });
     });
   }
 
@@ -174,17 +180,19 @@ export class AdminEdge {
     subject: { readonly mailbox: string } | { readonly on: string },
     act: () => Response | Promise<Response>,
   ): Promise<Response> {
-    const { principal, peer, rights } = admission;
+    const { principal, peer, rights, names } = admission;
     const mailbox = 'mailbox' in subject ? subject.mailbox : undefined;
     const manages = mailbox !== undefined && rights.limited && rights.may({ does: 'manage', to: mailbox });
     if (!manages) admission.require({ does: 'admin', to: verb }, '');
-    const on = 'on' in subject ? subject.on : subject.mailbox;
-    return this.options.door.audit.during({ who: principal.name, peer }, verb, on, act);
+    const on = 'on' in subject ? subject.on : names.leave(subject.mailbox);
+    const where = names.isDefault ? {} : { namespace: names.namespace };
+    return this.options.door.audit.during({ who: principal.name, peer, ...where }, verb, on, act);
   }
 
-  private async listMailboxes(request: ListMailboxesRequest): Promise<ListMailboxesResponse> {
+  private async listMailboxes(question: Scoped<ListMailboxesRequest>): Promise<ListMailboxesResponse> {
+    const { request } = question;
     const answers = await promised<readonly ListMailboxesResponse[]>((done) =>
-      this.mailboxes.ofAll(request, done),
+      this.mailboxes.ofAll(question, done),
     );
     const pages = answers.map(({ mailboxes: items, nextPageToken }) => ({ items, nextPageToken }));
     const keyOf = ({ mailbox, queued, running }: MailboxView): string =>
@@ -194,7 +202,7 @@ export class AdminEdge {
   }
 
   private mailboxesHere(
-    request: ListMailboxesRequest,
+    { namespace, request }: Scoped<ListMailboxesRequest>,
     shards: readonly number[],
     done: Done<ListMailboxesResponse>,
   ): void {
@@ -210,7 +218,7 @@ export class AdminEdge {
           return done(undefined, create(ListMailboxesResponseSchema, { mailboxes, nextPageToken }));
         }
         const [owner, name, held] = next.value;
-        if (!name.startsWith(request.prefix)) continue;
+        if (!isIn(namespace, name) || !bareName(name).startsWith(request.prefix)) continue;
         page.offer(mailboxKey(request, name, held), () => mailboxView(owner, name, now));
       }
       clock.soon(step);
@@ -218,22 +226,22 @@ export class AdminEdge {
     step();
   }
 
-  private async listAgents(request: ListAgentsRequest): Promise<ListAgentsResponse> {
-    const answers = await polled(this.agents, request);
+  private async listAgents(question: Scoped<ListAgentsRequest>): Promise<ListAgentsResponse> {
+    const answers = await polled(this.agents, question);
     const pages = answers.map(({ response, error }) => {
       if (!response) throw error!;
       return { items: response.agents, nextPageToken: response.nextPageToken };
     });
-    const { items: agents, nextPageToken } = mergedPage(pages, agentKey, request);
+    const { items: agents, nextPageToken } = mergedPage(pages, agentKey, question.request);
     return create(ListAgentsResponseSchema, { agents, nextPageToken });
   }
 
-  private agentsHere(request: ListAgentsRequest): ListAgentsResponse {
+  private agentsHere({ namespace, request }: Scoped<ListAgentsRequest>): ListAgentsResponse {
     const page = new Page<AgentView>(request);
     for (const session of this.options.broker.sessions.values()) {
       for (const seat of session.seats()) {
         const { agent, number: attachment } = seat.spec;
-        if (!agent.startsWith(request.prefix)) continue;
+        if (!isIn(namespace, agent) || !bareName(agent).startsWith(request.prefix)) continue;
         page.offer(agentKey({ agent, sessionId: session.session, attachment }), () =>
           agentView(session, seat),
         );
@@ -335,14 +343,35 @@ export class AdminEdge {
     });
   }
 
-  private async stats(request: StatsRequest): Promise<StatsResponse> {
-    const here = this.statsHere();
-    if (!request.cluster) return here;
-    const answers = await polled(this.figures, request);
+  private async stats(question: Scoped<StatsRequest>): Promise<StatsResponse> {
+    const here = this.statsOf(question.namespace);
+    if (!question.request.cluster) return here;
+    const answers = await polled(this.figures, question);
     return mergedStats(
       here,
       answers.flatMap(({ broker, response }) => (response && broker !== here.broker ? [response] : [])),
     );
+  }
+
+  /** The default namespace sees all that its brokers do; the others see of that what is theirs. */
+  private statsOf(namespace: string): StatsResponse {
+    if (namespace === DEFAULT_NAMESPACE) return this.statsHere();
+    const { broker, tenants, status, clock } = this.options;
+    const { accepted, perSecond, sessions, agents, queued, running } = tenants.figuresOf(namespace);
+    return create(StatsResponseSchema, {
+      broker: broker.id,
+      version: status.capacity().version,
+      uptimeSeconds: (clock.now() - broker.startedAt) / 1000,
+      tasksPerSecond: perSecond,
+      accepted: BigInt(accepted),
+      sessions,
+      agents,
+      queued: BigInt(queued),
+      running: BigInt(running),
+      durability: durabilityOf(broker.log.durability),
+      draining: broker.phase === 'draining',
+      brokers: 1,
+    });
   }
 
   private statsHere(): StatsResponse {

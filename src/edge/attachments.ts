@@ -4,9 +4,11 @@ import { limit } from '../broker/ingress.ts';
 import type { Seat } from '../broker/seat.ts';
 import { seatOf } from '../broker/seat.ts';
 import type { EdgeSession } from '../broker/sessions.ts';
-import { checkAgentId, checkMailbox } from '../core/shard.ts';
+import { bareName, checkQualified, isBroadcast } from '../core/namespace.ts';
+import { checkAgentId } from '../core/shard.ts';
 import { HubError } from '../std/errors.ts';
 import type { Attach } from '../wire/gen/agenthub/v1/session_pb.ts';
+import type { Tenant } from './tenants.ts';
 
 /** Shared by all attachments without filters, which are nearly all. */
 const NOTHING: ReadonlySet<string> = new Set();
@@ -16,6 +18,8 @@ export interface AttachmentLimits {
   readonly maxAttachments: number;
   readonly maxAgents: number;
   readonly maxWindow: number;
+  /** Says whether its namespace may have one more agent. */
+  readonly tenant: Pick<Tenant, 'host'>;
 }
 
 /** Numbers of seats from here on are the session's own: an attachment to a split mailbox has several. */
@@ -105,13 +109,13 @@ export class Attachments {
         `a session has at most ${maxAttachments} attachments; open another session`,
       );
     }
-    checkMailbox(mailbox, 'mailbox');
-    if (mailbox === '*' || mailbox.startsWith('dead:') || mailbox.includes('#')) {
+    checkQualified(mailbox, 'mailbox');
+    if (isBroadcast(mailbox) || mailbox.startsWith('dead:') || mailbox.includes('#')) {
       throw new HubError('invalid', `mailbox must be an agent, type:… or reply:…, not ${mailbox}`, {
         field: 'mailbox',
       });
     }
-    if (attach.agent !== '') checkAgentId(attach.agent, 'agent');
+    if (attach.agent !== '') checkAgentId(bareName(attach.agent), 'agent');
     const agent = attach.agent === '' ? mailbox : attach.agent;
     this.host(agent);
     const spec: ConsumerSpec = {
@@ -228,6 +232,7 @@ export class Attachments {
         `a session hosts at most ${this.limits.maxAgents} agents; open another session`,
       );
     }
+    if (count === 0) this.limits.tenant.host();
     this.hosted.set(agent, count + 1);
   }
 }

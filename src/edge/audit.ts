@@ -12,6 +12,8 @@ export interface Actor {
   /** The name of a principal; empty: it is not known. */
   readonly who: string;
   readonly peer: string;
+  /** Where it is about; absent: the default namespace. */
+  readonly namespace?: string;
 }
 
 /**

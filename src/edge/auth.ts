@@ -9,7 +9,7 @@ import { ANONYMOUS, loopback, principal } from '../trust/principal.ts';
 import type { JwtIssuer } from './jwt.ts';
 import { issuerOf } from './jwt.ts';
 import type { Tokens } from './tokens.ts';
-import { holderOf, namesIn } from './tokens.ts';
+import { holderOf, isHolder } from './tokens.ts';
 
 /** What names the principal in a client certificate that was verified: nothing, or that part of it. */
 export type CertificateName = 'none' | 'cn' | 'dns' | 'uri';
@@ -85,10 +85,11 @@ export class Lock {
   }
 
   /** Whether somebody who was let in would still be: tokens may have been taken out of their files. */
-  stands({ source, name, role }: Principal): boolean {
+  stands(principal: Principal): boolean {
+    const { source, role } = principal;
     if (source !== 'token') return true;
     const { tokens, adminTokens } = this.#options;
-    return (role === 'admin' ? adminTokens() : tokens()).some((known) => namesIn(known).has(name));
+    return (role === 'admin' ? adminTokens() : tokens()).some((known) => isHolder(known, principal));
   }
 
   #find({ authorization, address, certificate }: Credentials) {

@@ -1,3 +1,4 @@
+import { create } from '@bufbuild/protobuf';
 import type { sendUnaryData, ServerUnaryCall, ServerWritableStream } from '@grpc/grpc-js';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
@@ -5,7 +6,7 @@ import { Ticket } from '../broker/ticket.ts';
 import { checkAgentId, checkMailbox, replyMailbox } from '../core/shard.ts';
 import type { Metrics } from '../obs/metrics.ts';
 import type { Clock, Random } from '../std/clock.ts';
-import { HubError } from '../std/errors.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
 import { Ranges } from '../wire/client-frame.ts';
 import { decode } from '../wire/decode.ts';
@@ -16,6 +17,7 @@ import {
   taskProgressOf,
   taskResultOf,
 } from '../wire/eventbus.ts';
+import { ProgressSchema } from '../wire/gen/agenthub/v1/task_pb.ts';
 import type { EventBus } from '../wire/gen/eventbus/eventbus_pb.ts';
 import {
   SubscribeToTaskResultsRequestSchema,
@@ -25,9 +27,11 @@ import type { Implementation } from '../wire/service.ts';
 import { statusOf } from '../wire/status.ts';
 import type { Admission, Door } from './calls.ts';
 import { unary } from './calls.ts';
+import type { FairShare } from './fair-share.ts';
 import { Reports, SUCCESS } from './reports.ts';
 import type { Leave } from './subscriber.ts';
 import { Subscriber } from './subscriber.ts';
+import type { Tenants } from './tenants.ts';
 
 /** The local names of the methods, all of which work on bytes. */
 export const EVENT_BUS_METHODS = [
@@ -45,6 +49,7 @@ type Stream = ServerWritableStream<Buffer, Buffer>;
 interface ResultStream {
   readonly subscriber: Subscriber;
   readonly taskIds: ReadonlySet<string>;
+  readonly namespace: string;
 }
 
 /** How the native names of fields are called here. */
@@ -65,6 +70,8 @@ export interface EventBusOptions {
   readonly logger: Logger;
   readonly metrics: Metrics;
   readonly door: Door;
+  readonly tenants: Tenants;
+  readonly fair: FairShare;
   readonly taskBytes: number;
   readonly maxSessions: number;
 }
@@ -87,7 +94,7 @@ export class EventBusEdge {
       broker,
       clock,
       taskBytes,
-      resultForAll: (result) => this.resultForAll(result),
+      resultForAll: (namespace, result) => this.resultForAll(namespace, result),
     });
   }
 
@@ -111,8 +118,11 @@ export class EventBusEdge {
   /** The hot one: no promises, no decoding. */
   private publishTask(call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>): void {
     this.options.door.admit(call, (refused, admission) => {
-      if (refused) callback(statusOf(refused));
-      else this.publishFor(admission, call, callback);
+      if (refused) return callback(statusOf(refused));
+      const { tenants, fair } = this.options;
+      fair.run(tenants.of(admission.names), call.request.length, () =>
+        this.publishFor(admission, call, callback),
+      );
     });
   }
 
@@ -121,16 +131,16 @@ export class EventBusEdge {
     call: ServerUnaryCall<Buffer, Buffer>,
     callback: sendUnaryData<Buffer>,
   ): void {
-    const { broker } = this.options;
+    const { names } = admission;
     try {
       const task = this.reader.read(call.request);
       this.ranges.clear();
       this.ranges.add(0, task.length);
       const ticket = new Ticket(1, ({ refused: [refused] }) => {
-        if (refused) callback(statusOf(inTheirWords(refused.error)));
+        if (refused) callback(statusOf(inTheirWords(names.error(refused.error))));
         else callback(null, SUCCESS);
       });
-      broker.intake.publish(task, this.ranges, {
+      this.options.tenants.of(names).intake.publish(task, this.ranges, {
         carried: call.metadata,
         origin: '',
         guard: admission.guard(admission.rights),
@@ -144,13 +154,13 @@ export class EventBusEdge {
   }
 
   /** Nobody knows the task: whoever reads results may be waiting for it. */
-  private resultForAll(result: Buffer): void {
+  private resultForAll(namespace: string, result: Buffer): void {
     const {
       bytes,
       message: { taskId },
     } = readResult(result);
-    for (const { subscriber, taskIds } of this.resultStreams) {
-      if (!wants(taskIds, taskId)) continue;
+    for (const { subscriber, taskIds, namespace: theirs } of this.resultStreams) {
+      if (theirs !== namespace || !wants(taskIds, taskId)) continue;
       if (subscriber.takesMore) subscriber.send(bytes);
       else this.options.metrics.copiesDropped.add();
     }
@@ -159,11 +169,11 @@ export class EventBusEdge {
   private subscribe(call: Stream, begin: (admission: Admission) => void): void {
     this.options.door.admit(call, (refused, admission) => {
       if (refused) call.emit('error', statusOf(refused));
-      else if (!call.cancelled) this.subscribeFor(call, () => begin(admission));
+      else if (!call.cancelled) this.subscribeFor(call, admission, () => begin(admission));
     });
   }
 
-  private subscribeFor(call: Stream, begin: () => void): void {
+  private subscribeFor(call: Stream, { names }: Admission, begin: () => void): void {
     const { broker, maxSessions } = this.options;
     try {
       if (broker.phase !== 'ready') {
@@ -184,17 +194,18 @@ export class EventBusEdge {
       }
       begin();
     } catch (error) {
-      call.emit('error', statusOf(error));
+      call.emit('error', statusOf(names.error(toHubError(error))));
     }
   }
 
   private subscribeToTasks(call: Stream, admission: Admission): void {
-    const { agentId, taskTypes } = decode(SubscribeToTasksRequestSchema, call.request);
-    if (agentId === '') throw invalid('agent_id', 'cannot be empty');
-    checkMailbox(agentId, 'agent_id');
-    if (agentId === '*' || agentId.startsWith('dead:') || agentId.startsWith('reply:')) {
-      throw invalid('agent_id', `must be an agent or type:…, not ${agentId}`);
+    const { agentId: given, taskTypes } = decode(SubscribeToTasksRequestSchema, call.request);
+    if (given === '') throw invalid('agent_id', 'cannot be empty');
+    checkMailbox(given, 'agent_id');
+    if (given === '*' || given.startsWith('dead:') || given.startsWith('reply:')) {
+      throw invalid('agent_id', `must be an agent or type:…, not ${given}`);
     }
+    const agentId = admission.names.enter(given, 'agent_id');
     const types = filter('task_types', taskTypes);
     const wanted = { agent: agentId, types, taskIds: new Set<string>() };
     const needs = { does: 'read', to: agentId, field: 'agent_id' } as const;
@@ -202,12 +213,12 @@ export class EventBusEdge {
   }
 
   private subscribeToResults(call: Stream, admission: Admission): void {
-    const { agent, taskIds } = this.requester(call);
+    const { agent, taskIds } = this.requester(call, admission);
     const needs = { does: 'be', to: agent, field: 'requester_agent_id' } as const;
     const subscriber = this.open(call, 'results', { admission, needs }, () =>
       this.resultStreams.delete(stream),
     );
-    const stream = { subscriber, taskIds };
+    const stream = { subscriber, taskIds, namespace: admission.names.namespace };
     this.resultStreams.add(stream);
     const mailbox = replyMailbox(agent);
     const wanted = { agent, types: new Set<string>(), taskIds };
@@ -215,20 +226,22 @@ export class EventBusEdge {
   }
 
   private subscribeToProgress(call: Stream, admission: Admission): void {
-    const { agent, taskIds } = this.requester(call);
+    const { agent, taskIds } = this.requester(call, admission);
     const needs = { does: 'be', to: agent, field: 'requester_agent_id' } as const;
     const subscriber = this.open(call, 'progress', { admission, needs }, () => unlisten());
+    const { names } = admission;
     const unlisten = this.options.broker.progress.listen(agent, (progress) => {
       if (wants(taskIds, progress.taskId ?? '') && subscriber.takesMore)
-        subscriber.send(taskProgressOf(progress));
+        subscriber.send(taskProgressOf(names.isDefault ? progress : names.leaving(create(ProgressSchema, progress))));
     });
   }
 
-  private requester(call: Stream): { agent: string; taskIds: ReadonlySet<string> } {
+  private requester(call: Stream, { names }: Admission): { agent: string; taskIds: ReadonlySet<string> } {
     const { requesterAgentId, taskIds } = decode(SubscribeToTaskResultsRequestSchema, call.request);
     if (requesterAgentId === '') throw invalid('requester_agent_id', 'cannot be empty');
     checkAgentId(requesterAgentId, 'requester_agent_id');
-    return { agent: requesterAgentId, taskIds: filter('task_ids', taskIds) };
+    const agent = names.enter(requesterAgentId, 'requester_agent_id');
+    return { agent, taskIds: filter('task_ids', taskIds) };
   }
 
   private open(
@@ -239,12 +252,16 @@ export class EventBusEdge {
   ): Subscriber {
     const { admission, needs } = leave;
     admission.require(needs, needs.field);
-    const { broker, clock, random, door, logger } = this.options;
+    const { broker, clock, random, door, logger, tenants } = this.options;
+    const tenant = tenants.of(admission.names);
+    tenant.enter();
+    if (what === 'tasks') tenant.host();
     const id = random.token(8);
     const left = door.enter(call.getPeer());
     const subscriber = new Subscriber({
       id,
       client: `eventbus ${what}`,
+      tenant,
       broker,
       call,
       clock,

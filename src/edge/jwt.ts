@@ -3,6 +3,7 @@ import { request as httpRequest } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import type { JSONWebKeySet, JWTPayload, JWTVerifyGetKey } from 'jose';
 import { createLocalJWKSet, createRemoteJWKSet, customFetch, errors, jwtVerify } from 'jose';
+import { DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_WORD } from '../core/namespace.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import type { Logger } from '../std/logger.ts';
@@ -29,6 +30,8 @@ export interface IssuerOptions {
   /** Claims with the name and the groups. */
   readonly nameClaim: string;
   readonly groupsClaim: string;
+  /** The claim with the namespace, if there is one; of service accounts `true`: each namespace of Kubernetes is one. */
+  readonly namespaces: string | boolean;
 }
 
 /** Everything that a signature may be made with, symmetric keys and `none` excluded. */
@@ -93,7 +96,7 @@ export class JwtIssuer {
   }
 
   private principalOf(payload: JWTPayload): Principal {
-    const { source, nameClaim, groupsClaim, clockSkewMs, section } = this.options;
+    const { source, nameClaim, groupsClaim, namespaces, clockSkewMs, section } = this.options;
     const name = payload[nameClaim];
     if (typeof name !== 'string') {
       throw new HubError(
@@ -106,16 +109,31 @@ export class JwtIssuer {
       (group) => typeof group === 'string',
     );
     const expiresAt = (payload.exp ?? 0) * 1000 + clockSkewMs;
-    if (source === 'jwt') return principal(source, name, { groups, expiresAt });
-    const [namespace, account, ...more] = name.slice(SERVICE_ACCOUNT.length).split(':');
+    if (source === 'jwt') {
+      const said = typeof namespaces === 'string' ? payload[namespaces] : undefined;
+      if (said !== undefined && typeof said !== 'string') {
+        throw new HubError(
+          'unauthenticated',
+          `the claim ${namespaces} of the token is no text (${section}.namespaceClaim)`,
+        );
+      }
+      return principal(source, name, { groups, namespace: namespaceCalled(said), expiresAt });
+    }
+    const [namespace = '', account, ...more] = name.slice(SERVICE_ACCOUNT.length).split(':');
     if (!name.startsWith(SERVICE_ACCOUNT) || !account || more.length > 0) {
       throw new HubError('unauthenticated', 'the token is not one of a Kubernetes service account');
     }
     return principal(source, `${namespace}/${account}`, {
       groups: [`serviceaccounts:${namespace}`],
+      namespace: namespaces === true ? namespaceCalled(namespace) : DEFAULT_NAMESPACE,
       expiresAt,
     });
   }
+}
+
+/** The namespace that an issuer calls so. */
+function namespaceCalled(text = ''): string {
+  return text === DEFAULT_NAMESPACE_WORD ? DEFAULT_NAMESPACE : text;
 }
 
 /** The issuer that a token names, before anything of it is believed; `undefined` if it is no JWT. */

@@ -37,6 +37,15 @@ export class MemberViews {
     return this.broker.cluster.members().map((member) => this.viewOf(member, said.get(member.id)));
   }
 
+  /** Where they are, without what others have them do. */
+  addresses(): BrokerView[] {
+    return this.broker.cluster
+      .members()
+      .map(({ id, address, version, level, draining }) =>
+        create(BrokerViewSchema, { id, address, version, level, draining }),
+      );
+  }
+
   private viewOf(member: Member, said: BrokerView | undefined): BrokerView {
     const { cluster, shards } = this.broker;
     const { id, address, version, level, joinedAt, draining, pool } = member;

@@ -3,7 +3,7 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Carried } from '../broker/ingress.ts';
 import { Ticket } from '../broker/ticket.ts';
-import { checkMailbox } from '../core/shard.ts';
+import { checkQualified } from '../core/namespace.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
 import { asBuffer } from '../wire/bytes.ts';
@@ -30,15 +30,17 @@ import type { Implementation } from '../wire/service.ts';
 import { refusalOf, statusOf } from '../wire/status.ts';
 import type { Admission, Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
+import type { FairShare } from './fair-share.ts';
 import { MemberViews } from './members.ts';
 import { durabilityOf } from './session.ts';
 import type { Connection, SessionsDoor } from './sessions-door.ts';
 import type { BrokerFacts } from './status.ts';
 import type { TaskFinder } from './task-finder.ts';
 import { TaskList } from './task-list.ts';
+import type { Tenants } from './tenants.ts';
 
 /** While more bytes than this wait for the log, sessions are not read. */
-const CONGESTED_BYTES = 32 * 1024 * 1024;
+export const CONGESTED_BYTES = 32 * 1024 * 1024;
 const CONGESTION_CHECK_MS = 5;
 
 /** What a {@link NativeEdge} is made of. */
@@ -48,6 +50,8 @@ export interface NativeOptions {
   readonly door: Door;
   readonly sessions: SessionsDoor;
   readonly finder: TaskFinder;
+  readonly tenants: Tenants;
+  readonly fair: FairShare;
   /** Where the log is kept: `memory`, `file` or `jetstream`. */
   readonly log: string;
   /** What this broker says of itself. */
@@ -83,7 +87,7 @@ export class NativeEdge {
       locate: unary(door, ({ mailbox }, admission) => this.locate(mailbox, admission)),
       describeCluster: unary(door, (_request, admission) => {
         if (admission.rights.limited) admission.require({ does: 'admin', to: 'describeCluster' }, '');
-        return this.describe();
+        return this.describe(admission);
       }),
     };
   }
@@ -120,7 +124,7 @@ export class NativeEdge {
     call.on('data', (frame: Buffer) => {
       try {
         connection.receive(frame);
-        if (broker.ingress.waitingBytes > CONGESTED_BYTES) this.wait(call);
+        if (connection.behind || broker.ingress.waitingBytes > CONGESTED_BYTES) this.wait(call, connection);
       } catch (error) {
         call.emit('error', statusOf(error));
       }
@@ -138,19 +142,21 @@ export class NativeEdge {
     call.on('error', gone);
   }
 
-  /** Does not read the session while the log has much to do. */
-  private wait(call: ServerDuplexStream<Buffer, Buffer>): void {
+  /** Does not read the session while the log has much to do, or what was read waits. */
+  private wait(call: ServerDuplexStream<Buffer, Buffer>, connection: Connection): void {
     const { clock, broker } = this.options;
     call.pause();
     const check = (): void => {
-      if (broker.ingress.waitingBytes > CONGESTED_BYTES / 2) clock.after(CONGESTION_CHECK_MS, check);
+      if (connection.behind || broker.ingress.waitingBytes > CONGESTED_BYTES / 2)
+        clock.after(CONGESTION_CHECK_MS, check);
       else call.resume();
     };
     clock.after(CONGESTION_CHECK_MS, check);
   }
 
   private publish(request: Buffer, admission: Admission, carried: Carried): Promise<Buffer> {
-    const { broker } = this.options;
+    const { broker, tenants, fair } = this.options;
+    const { names } = admission;
     const { tasks, durability } = readPublish(request);
     const level = durabilityOf(broker.log.durability);
     if (durability > level) {
@@ -162,18 +168,21 @@ export class NativeEdge {
       const assigned: AssignedId[] = [];
       const recipients: Recipients[] = [];
       const ticket = new Ticket(tasks.count, ({ refused }) => {
-        const refusals = refused.map(({ index, error }) => refusalOf(index, error));
+        const refusals = refused.map(({ index, error }) => refusalOf(index, names.error(error)));
         const ack = { durability: level, refused: refusals, assigned, recipients };
         resolve(asBuffer(toBinary(PublishResponseSchema, create(PublishResponseSchema, { ack }))));
       });
-      broker.intake.publish(request, tasks, {
-        carried,
-        origin: '',
-        guard: admission.guard(admission.rights),
-        ticket,
-        assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),
-        recipients: (index, count) => recipients.push(create(RecipientsSchema, { index, count })),
-      });
+      const tenant = tenants.of(names);
+      fair.run(tenant, request.length, () =>
+        tenant.intake.publish(request, tasks, {
+          carried,
+          origin: '',
+          guard: admission.guard(admission.rights),
+          ticket,
+          assigned: (index, id) => assigned.push(create(AssignedIdSchema, { index, id })),
+          recipients: (index, count) => recipients.push(create(RecipientsSchema, { index, count })),
+        }),
+      );
     });
   }
 
@@ -194,7 +203,7 @@ export class NativeEdge {
   }
 
   private locate(mailbox: string, admission: Admission): LocateResponse {
-    checkMailbox(mailbox, 'mailbox');
+    checkQualified(mailbox, 'mailbox');
     const { rights } = admission;
     if (!rights.reaches(mailbox)) admission.require({ does: 'read', to: mailbox }, 'mailbox');
     const { broker } = this.options;
@@ -215,13 +224,13 @@ export class NativeEdge {
     });
   }
 
-  private async describe(): Promise<DescribeClusterResponse> {
+  private async describe({ names }: Admission): Promise<DescribeClusterResponse> {
     const { broker, log } = this.options;
     return create(DescribeClusterResponseSchema, {
       log,
       durability: durabilityOf(broker.log.durability),
       shards: broker.shards.count,
-      brokers: await this.members.views(),
+      brokers: names.isDefault ? await this.members.views() : this.members.addresses(),
       broker: broker.id,
     });
   }

@@ -2,13 +2,14 @@ import { create, toBinary } from '@bufbuild/protobuf';
 import { askedIn, awaitedIn, requesterOf } from '../broker/answers.ts';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
-import type { Codec, Done } from '../broker/question.ts';
+import type { Codec, Done, Scoped } from '../broker/question.ts';
+import { scoped } from '../broker/question.ts';
 import type { BrokersQuestion, ShardQuestion } from '../broker/router.ts';
+import { qualified } from '../core/namespace.ts';
 import { Outcome } from '../core/shard-state.ts';
 import { BROADCAST, checkAgentId } from '../core/shard.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
-import type { Rights } from '../trust/rights.ts';
 import { asBuffer, ByteWriter } from '../wire/bytes.ts';
 import { MAX_ID_BYTES } from '../wire/envelope.ts';
 import {
@@ -36,8 +37,8 @@ export interface ReportsOptions {
   readonly clock: Clock;
   /** The most bytes of a report. */
   readonly taskBytes: number;
-  /** Nobody knows the task of that `PublishTaskResultRequest`: it is for all streams of this broker. */
-  readonly resultForAll: (request: Buffer) => void;
+  /** Nobody knows the task of that `PublishTaskResultRequest`: it is for all streams of its namespace at this broker. */
+  readonly resultForAll: (namespace: string, request: Buffer) => void;
 }
 
 type Result = ReturnType<typeof readResult>;
@@ -64,8 +65,8 @@ export class Reports {
   private readonly options: ReportsOptions;
   private readonly results: ShardQuestion<Report<Result>, Fate>;
   private readonly progresses: ShardQuestion<Report<Progress>, Fate>;
-  private readonly awaiting: ShardQuestion<string, string>;
-  private readonly strays: BrokersQuestion<Buffer, undefined>;
+  private readonly awaiting: ShardQuestion<Scoped<string>, string>;
+  private readonly strays: BrokersQuestion<Scoped<Buffer>, undefined>;
 
   constructor(options: ReportsOptions) {
     const { broker, resultForAll } = options;
@@ -82,21 +83,22 @@ export class Reports {
       (request, _shards, done) => done(undefined, this.progressHere(request)),
     );
     this.awaiting = router.aboutShards(
-      { name: 'AwaitedIn', request: text, response: text },
+      { name: 'AwaitedIn', request: scoped(text), response: text },
       true,
-      (id, shards, done) =>
+      ({ namespace, request: id }, shards, done) =>
         done(
           undefined,
           awaitedIn(
             shards.flatMap((shard) => broker.shards.owner(shard) ?? []),
+            namespace,
             id,
           ) ?? '',
         ),
     );
     this.strays = router.toBrokers(
-      { name: 'ResultForAll', request: bytes, response: nothing },
-      (request, done) => {
-        resultForAll(request);
+      { name: 'ResultForAll', request: scoped(bytes), response: nothing },
+      ({ namespace, request }, done) => {
+        resultForAll(namespace, request);
         done(undefined, undefined);
       },
     );
@@ -107,7 +109,8 @@ export class Reports {
     const said = readResult(request);
     this.checkSize(said.bytes, 'result');
     const taken = await this.take(this.results, request, said, admission);
-    if (taken === Fate.unknown) this.strays.ofEach(request, FOR_ALL_MS, () => {});
+    const { namespace } = admission.names;
+    if (taken === Fate.unknown) this.strays.ofEach({ namespace, request }, FOR_ALL_MS, () => {});
     return taken === Fate.late ? late() : SUCCESS;
   }
 
@@ -118,9 +121,11 @@ export class Reports {
     this.checkSize(said.bytes, 'progress');
     const taken = await this.take(this.progresses, request, said, admission);
     if (taken === Fate.unknown) {
-      const by = { to: said.message.executorAgentId, requester: '', now: clock.now() };
+      // Says the namespace, whether there is an executor or not.
+      const to = qualified(admission.names.namespace, said.message.executorAgentId);
+      const by = { to, requester: '', now: clock.now() };
       const stray = nativeProgress(said, by);
-      broker.progress.passToAll(stray);
+      broker.progress.passToAll(admission.names.namespace, stray);
     }
     return SUCCESS;
   }
@@ -136,10 +141,11 @@ export class Reports {
     said: T,
     admission: Admission,
   ): Promise<Fate> {
-    const { taskId: id, executorAgentId: executor } = said.message;
+    const { taskId: id, executorAgentId } = said.message;
+    const executor = admission.names.enter(executorAgentId, 'executor_agent_id');
     const rights = admission.judged();
     if (rights.limited) admission.require({ does: 'be', to: executor }, 'executor_agent_id');
-    const taken = await this.takeFrom(question, request, said, rights);
+    const taken = await this.takeFrom(question, request, said, admission);
     if (taken !== Fate.unknown || rights.reaches(BROADCAST)) return taken;
     throw new HubError('not_found', `there is no task ${id} that ${executor} could report on`, {
       field: 'task_id',
@@ -150,19 +156,22 @@ export class Reports {
     question: ShardQuestion<Report<T>, Fate>,
     request: Buffer,
     said: T,
-    rights: Rights,
+    admission: Admission,
   ): Promise<Fate> {
     const { broker } = this.options;
+    const { names } = admission;
+    const rights = admission.judged();
     const { taskId: id, executorAgentId: executor } = said.message;
     if (Buffer.byteLength(id) > MAX_ID_BYTES) return Fate.unknown;
     const ask = (mailbox: string): Promise<Fate> =>
       promised((done) => question.ofShard(broker.shardOf(mailbox), { mailbox, request, said }, done));
     if (isAgentId(executor)) {
-      const taken = await ask(executor);
+      const taken = await ask(names.enter(executor, 'executor_agent_id'));
       if (taken !== Fate.unknown) return taken;
     }
     const found = (mailbox: string): boolean => mailbox !== '' && rights.owns(mailbox);
-    const mailboxes = await promised<readonly string[]>((done) => this.awaiting.ofAll(id, done, found));
+    const asked = { namespace: names.namespace, request: id };
+    const mailboxes = await promised<readonly string[]>((done) => this.awaiting.ofAll(asked, done, found));
     const mailbox = mailboxes.find(found);
     return mailbox === undefined ? Fate.unknown : ask(mailbox);
   }

@@ -1,4 +1,5 @@
 import { create, toBinary } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Clock } from '../std/clock.ts';
 import type { Durability as LogDurability } from '../log/log.ts';
@@ -30,17 +31,24 @@ import type {
   Window,
 } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Durability } from '../wire/gen/agenthub/v1/session_pb.ts';
-import { AssignedIdSchema, RecipientsSchema, SettlementSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
+import {
+  AssignedIdSchema,
+  RecipientsSchema,
+  ServerFrameSchema,
+  SettlementSchema,
+} from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { LeaseName } from '../wire/lease.ts';
 import { Lease, LEASE_BYTES, leaseHash, writeLease } from '../wire/lease.ts';
 import { ServerFrameWriter } from '../wire/server-frame.ts';
 import { refusalOf } from '../wire/status.ts';
 import type { Rights } from '../trust/rights.ts';
+import type { Names } from '../wire/names.ts';
 import { Attachments, OWN_NUMBERS } from './attachments.ts';
 import type { Admission } from './calls.ts';
 import { InFlight } from './in-flight.ts';
 import type { LeaseSeal } from './lease-seal.ts';
 import type { TaskFinder } from './task-finder.ts';
+import type { Tenant } from './tenants.ts';
 
 /** A frame grows to about this size before it is sent, and to the other one while the last is on its way. */
 const FRAME_BYTES = 256 * 1024;
@@ -68,6 +76,8 @@ export interface SessionOptions {
   readonly client: string;
   /** Who has opened it. */
   readonly admission: Admission;
+  /** Its namespace. */
+  readonly tenant: Tenant;
   /** Cancels a task for it. */
   readonly cancel: TaskFinder['cancel'];
   /** Hides what leases are made of from the client; without, clients are trusted not to make any. */
@@ -129,6 +139,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   /** When the client was told that it has to show anew who it is; 0: it was not. */
   private expiredAt = 0;
   private readonly seal: LeaseSeal | undefined;
+  /** Its namespace, at this broker. */
+  readonly tenant: Tenant;
+  /** How things are called in its namespace; absent: as inside of the cluster. */
+  private readonly names: Names | undefined;
 
   constructor(options: SessionOptions) {
     this.options = options;
@@ -141,6 +155,8 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     this.admission = options.admission;
     this.rights = options.admission.rights;
     this.seal = options.seal;
+    this.tenant = options.tenant;
+    this.names = options.tenant.names.isDefault ? undefined : options.tenant.names;
   }
 
   get connected(): boolean {
@@ -162,6 +178,10 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   /** The name of the principal that it belongs to. */
   get principal(): string {
     return this.admission.principal.name;
+  }
+
+  get namespace(): string {
+    return this.tenant.names.namespace;
   }
 
   /** What it is attached to, for people. */
@@ -197,7 +217,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     // What was not sent is void: the client says anew what it holds, and repeats what was not acknowledged.
     this.out.clear();
     this.starving.clear();
-    this.out.control({
+    this.say({
       welcome: {
         sessionId: this.session,
         resumed,
@@ -259,7 +279,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   /** Asks the client to reconnect: at that address, or elsewhere if it is '', or later. */
   goAway(reason: string, deadlineMs: number, draining: boolean, address = ''): void {
-    this.out.control({ goAway: { reason, address, deadlineMs: Math.ceil(deadlineMs), draining } });
+    this.say({ goAway: { reason, address, deadlineMs: Math.ceil(deadlineMs), draining } });
     this.schedule();
   }
 
@@ -302,7 +322,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       const refusal = attachRefusal(this.rights, mailbox, spec.agent, spec.listener);
       if (!refusal) continue;
       this.leave(number);
-      this.out.control({ attached: [{ attachment: number, refusal: refusalOf(0, refusal) }] });
+      this.say({ attached: [{ attachment: number, refusal: refusalOf(0, refusal) }] });
       this.schedule();
     }
   }
@@ -346,7 +366,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     const known = lease && this.outward(lease);
     if (known) this.held.add(hashOf(known));
     const number = attachment < OWN_NUMBERS ? attachment : this.attachments.numberOf(attachment);
-    this.out.deliver(number, known, attempt, acceptedMs, isResult, bytes, start, end);
+    if (this.names) {
+      const body = this.names.leaveBody(bytes, start, end, isResult);
+      this.tenant.delivered();
+      this.out.deliver(number, known, attempt, acceptedMs, isResult, body, 0, body.length);
+    } else this.out.deliver(number, known, attempt, acceptedMs, isResult, bytes, start, end);
     // Owners elsewhere can't ask before each delivery.
     if (!this.takesMore) this.broker.relay.pause(this.session, true);
     if (this.out.length > FRAME_BYTES) this.flush();
@@ -362,7 +386,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   abort(lease: LeaseName, reason: string): void {
-    this.out.control({ abort: [{ lease: leaseBytes(this.outward(lease)), reason }] });
+    this.say({ abort: [{ lease: leaseBytes(this.outward(lease)), reason }] });
     this.schedule();
   }
 
@@ -380,7 +404,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
 
   tell(progress: Progress): void {
     if (!this.takesMore) return;
-    this.out.control({ progress: [progress] });
+    this.say({ progress: [progress] });
     this.schedule();
   }
 
@@ -399,10 +423,11 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (this.ended) return;
     const { attachment } = attach;
     const answer = (refusal?: Refusal): void => {
-      this.out.control({ attached: [refusal ? { attachment, refusal } : { attachment }] });
+      this.say({ attached: [refusal ? { attachment, refusal } : { attachment }] });
       this.schedule();
     };
     try {
+      this.tenant.names.entering(attach);
       const { mailbox, agent, listener } = attach;
       const refusal = attachRefusal(this.rights, mailbox, agent, listener);
       if (refusal) this.admission.refuse(refusal);
@@ -437,7 +462,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       if (refused.length + assigned.length + recipients.length === 0) this.out.published(batch, level);
       else {
         const refusals: Refusal[] = refused.map(({ index, error }) => refusalOf(index, error));
-        this.out.control({
+        this.say({
           publishAck: [{ batch: BigInt(batch), durability: level, refused: refusals, assigned, recipients }],
         });
       }
@@ -452,7 +477,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       for (let index = 0; index < tasks.count; index++) ticket.refuse(index, error);
       return;
     }
-    this.broker.intake.publish(bytes, tasks, {
+    this.tenant.intake.publish(bytes, tasks, {
       origin: this.session,
       guard: this.admission.guard(this.rights),
       ticket,
@@ -466,7 +491,7 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     const ticket = new Ticket(settlements.count, ({ refused }) => {
       if (refused.length === 0) this.out.settled(batch);
       else
-        this.out.control({
+        this.say({
           settleAck: [
             { batch: BigInt(batch), refused: refused.map(({ index, error }) => refusalOf(index, error)) },
           ],
@@ -528,12 +553,16 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   cancel(call: CancelCall): void {
     const answer: Done<CancelOutcome> = (error, outcome) => {
       const what = error ? { refusal: refusalOf(0, error) } : { outcome };
-      this.out.control({ cancel: [{ call: call.call, ...what }] });
+      this.say({ cancel: [{ call: call.call, ...what }] });
       this.schedule();
     };
     if (call.mailbox === '')
-      answer(new HubError('invalid', 'mailbox must not be empty', { field: 'mailbox' }), undefined);
-    else this.options.cancel(call, this.admission, answer);
+      return answer(new HubError('invalid', 'mailbox must not be empty', { field: 'mailbox' }), undefined);
+    try {
+      this.options.cancel(this.tenant.names.entering(call), this.admission, answer);
+    } catch (error) {
+      answer(toHubError(error), undefined);
+    }
   }
 
   window({ attachment, window }: Window): void {
@@ -545,9 +574,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     if (this.held.disagrees(inFlight, hash) && this.listAskedAt === 0) {
       this.listAskedAt = this.options.clock.now();
       this.listAskedAfter = this.broker.relay.now;
-      this.out.control({ listInFlight: true });
+      this.say({ listInFlight: true });
     }
-    this.out.control({ heartbeat: { inFlight: this.held.count, hash: this.held.hash } });
+    this.say({ heartbeat: { inFlight: this.held.count, hash: this.held.hash } });
     this.schedule();
   }
 
@@ -641,8 +670,13 @@ export class Session implements EdgeSession, ClientFrameVisitor {
   }
 
   private abortBytes(lease: Uint8Array, reason: string): void {
-    this.out.control({ abort: [{ lease, reason }] });
+    this.say({ abort: [{ lease, reason }] });
     this.schedule();
+  }
+
+  /** Says something with names as they are in its namespace. */
+  private say(frame: MessageInitShape<typeof ServerFrameSchema>): void {
+    this.out.control(this.names ? this.names.leaving(create(ServerFrameSchema, frame)) : frame);
   }
 
   private schedule(): void {

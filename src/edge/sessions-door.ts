@@ -3,20 +3,25 @@ import { fromBinary } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import { limit } from '../broker/ingress.ts';
 import type { Clock, Random } from '../std/clock.ts';
-import { HubError } from '../std/errors.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import { ClientFrameReader } from '../wire/client-frame.ts';
 import type { Hello } from '../wire/gen/agenthub/v1/session_pb.ts';
 import { ClientFrameSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Admission } from './calls.ts';
+import type { FairShare } from './fair-share.ts';
 import { LeaseSeal } from './lease-seal.ts';
 import type { SessionOptions, Transport } from './session.ts';
 import { Session } from './session.ts';
 import type { TaskFinder } from './task-finder.ts';
+import { Tenants } from './tenants.ts';
+
+/** While more of a connection than this waits for its turn, in bytes, it is not read. */
+const BEHIND_BYTES = 1024 * 1024;
 
 /** What a session is made with, beside its own facts. */
 export type SessionSettings = Omit<
   SessionOptions,
-  'id' | 'incarnation' | 'client' | 'broker' | 'clock' | 'admission' | 'seal' | 'cancel'
+  'id' | 'incarnation' | 'client' | 'broker' | 'clock' | 'admission' | 'seal' | 'tenant' | 'cancel'
 >;
 
 /** What a {@link SessionsDoor} is made of. */
@@ -27,12 +32,18 @@ export interface SessionsDoorOptions {
   readonly finder: Pick<TaskFinder, 'cancel'>;
   readonly settings: SessionSettings;
   readonly maxSessions: number;
+  /** Default: nothing is said of namespaces. */
+  readonly tenants?: Tenants | undefined;
+  /** Default: nobody waits for others. */
+  readonly fair?: FairShare | undefined;
 }
 
 /** One connection of a client, whatever carries its frames. */
 export interface Connection {
   /** A frame has come. Throws HubError if the connection must be ended with it. */
   receive(frame: Buffer): void;
+  /** Whether much of what has come waits for its turn: nothing should be read now. */
+  readonly behind: boolean;
   /** The connection takes frames again. */
   drained(): void;
   /** The connection has ended. It may be said more than once. */
@@ -42,34 +53,61 @@ export interface Connection {
 /** Where connections become sessions: the first frame says hello, the others go to its session. */
 export class SessionsDoor {
   private readonly options: SessionsDoorOptions;
+  private readonly tenants: Tenants;
 
   constructor(options: SessionsDoorOptions) {
     this.options = options;
+    this.tenants = options.tenants ?? new Tenants(options);
   }
 
   /** Takes a new connection of somebody who was let in; what its session has to say is written to `transport`. */
   enter(transport: Transport, admission: Admission): Connection {
     const { clock } = this.options;
     const reader = new ClientFrameReader();
+    const { fair } = this.options;
     let session: Session | undefined;
+    let waiting = 0;
+    const read = (frame: Buffer): void => {
+      try {
+        const first = session === undefined;
+        session ??= this.open(frame, transport, admission);
+        if (!session.isOn(transport)) return;
+        session.heard(clock.now());
+        reader.read(frame, session);
+        if (first) session.opened();
+      } catch (error) {
+        session?.disconnected(transport);
+        throw error;
+      }
+    };
+    const later = (on: Session, bytes: number, act: () => void): void => {
+      waiting += bytes;
+      fair!.run(on.tenant, bytes, () => {
+        waiting -= bytes;
+        try {
+          act();
+        } catch (error) {
+          transport.end(toHubError(error));
+        }
+      });
+    };
     return {
       receive: (frame) => {
-        try {
-          const first = session === undefined;
-          session ??= this.open(frame, transport, admission);
-          if (!session.isOn(transport)) return;
-          session.heard(clock.now());
-          reader.read(frame, session);
-          if (first) session.opened();
-        } catch (error) {
-          session?.disconnected(transport);
-          throw error;
-        }
+        if (session === undefined || fair === undefined || fair.isFree) return read(frame);
+        session.heard(clock.now());
+        later(session, frame.length, () => read(frame));
+      },
+      get behind() {
+        return waiting > BEHIND_BYTES;
       },
       drained: () => {
         if (session?.isOn(transport)) session.drained();
       },
-      gone: () => session?.disconnected(transport),
+      gone: () => {
+        // What it has said before counts.
+        if (session && waiting > 0) later(session, 0, () => session?.disconnected(transport));
+        else session?.disconnected(transport);
+      },
     };
   }
 
@@ -91,8 +129,9 @@ export class SessionsDoor {
         { field: 'hello.incarnation' },
       );
     }
-    const { limited } = admission.rights;
-    if (limited && sessionId !== '' && !this.belongs(sessionId, admission)) {
+    const { apart, names } = admission;
+    const elsewhere = known instanceof Session && known.namespace !== names.namespace;
+    if (elsewhere || (apart && sessionId !== '' && !this.belongs(sessionId, admission))) {
       admission.refuse(
         new HubError('permission', `the session is not one of ${admission.principal.name}; open a new one`, {
           field: 'hello.session_id',
@@ -106,7 +145,7 @@ export class SessionsDoor {
     // It comes from another broker, or from before a restart. Streams of other protocols can't be resumed.
     const resumable =
       sessionId !== '' && !broker.sessions.isHere(sessionId) && broker.sessions.isAlive(sessionId);
-    const fresh = limited ? random.token(6) + this.markOf(admission) : random.token(8);
+    const fresh = apart ? random.token(6) + this.markOf(admission) : random.token(8);
     const session = this.create(resumable ? sessionId : fresh, hello, admission);
     session.connect(transport, hello, resumable, admission);
     return session;
@@ -119,9 +158,10 @@ export class SessionsDoor {
     return id.endsWith(this.markOf(admission));
   }
 
-  private markOf({ principal }: Admission): string {
+  private markOf({ principal, names }: Admission): string {
     const { generation } = this.options.broker.log;
-    return createHmac('sha256', `${generation} sessions`).update(principal.name).digest('hex').slice(0, 4);
+    const owner = names.isDefault ? principal.name : `${names.namespace}\n${principal.name}`;
+    return createHmac('sha256', `${generation} sessions`).update(owner).digest('hex').slice(0, 4);
   }
 
   private create(id: string, hello: Hello, admission: Admission): Session {
@@ -134,13 +174,16 @@ export class SessionsDoor {
         5000,
       );
     }
+    const tenant = this.tenants.of(admission.names);
+    tenant.enter();
     return new Session({
       ...settings,
+      tenant,
       id,
       incarnation: hello.incarnation,
       client: hello.client.slice(0, 256),
       admission,
-      seal: admission.rights.limited ? new LeaseSeal(broker.log.generation, id) : undefined,
+      seal: admission.apart ? new LeaseSeal(broker.log.generation, id) : undefined,
       cancel: (call, by, done) => finder.cancel(call, by, done),
       broker,
       clock,

@@ -13,6 +13,7 @@ import { statusOf } from '../wire/status.ts';
 import type { Act } from '../trust/rights.ts';
 import type { Admission } from './calls.ts';
 import { joined } from './joined.ts';
+import type { Tenant } from './tenants.ts';
 
 /** A stream that takes nothing for this long, in milliseconds, is ended. */
 const STALL_MS = 10_000;
@@ -39,6 +40,8 @@ export interface SubscriberOptions {
   readonly id: string;
   /** For people: what kind of stream it is. */
   readonly client: string;
+  /** Its namespace. */
+  readonly tenant: Pick<Tenant, 'names' | 'delivered'>;
   readonly broker: Broker;
   readonly call: ServerWritableStream<Buffer, Buffer>;
   readonly clock: Clock;
@@ -129,6 +132,10 @@ export class Subscriber implements EdgeSession {
     for (const seat of this.taking) broker.attach(seat, this, () => {});
   }
 
+  get namespace(): string {
+    return this.options.tenant.names.namespace;
+  }
+
   seats(): Iterable<Seat> {
     return this.taking;
   }
@@ -164,14 +171,21 @@ export class Subscriber implements EdgeSession {
     _lease: LeaseName | undefined,
     _attempt: number,
     acceptedMs: number,
-    _isResult: boolean,
+    isResult: boolean,
     bytes: Uint8Array,
     start: number,
     end: number,
   ): void {
-    const { logger, broker } = this.options;
+    const { logger, broker, tenant } = this.options;
     try {
-      if (this.translate) this.send(this.translate(bytes, start, end, acceptedMs));
+      const { names } = tenant;
+      if (!this.translate) return;
+      if (names.isDefault) this.send(this.translate(bytes, start, end, acceptedMs));
+      else {
+        tenant.delivered();
+        const body = Buffer.from(names.leaveBody(bytes, start, end, isResult));
+        this.send(this.translate(body, 0, body.length, acceptedMs));
+      }
     } catch (error) {
       // What can't be said in this protocol must not bring the broker down, now and after each restart.
       logger.error({ session: this.session, error }, 'a message was left out: it can not be translated');
@@ -226,7 +240,7 @@ export class Subscriber implements EdgeSession {
 
   /** Ends the stream with that status; what is being written still arrives. */
   end(error: HubError): void {
-    if (this.open) this.options.call.emit('error', statusOf(error));
+    if (this.open) this.options.call.emit('error', statusOf(this.options.tenant.names.error(error)));
   }
 
   private schedule(): void {

@@ -1,12 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Done } from '../broker/question.ts';
-import { message, questionOf } from '../broker/question.ts';
+import type { Scoped } from '../broker/question.ts';
+import { message, scoped, scopedQuestionOf } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import type { Found } from '../broker/tasks.ts';
 import { checkTaskId, findTaskIn, searchTasks, viewTask } from '../broker/tasks.ts';
 import { waitOf } from '../broker/waits.ts';
-import { checkMailbox } from '../core/shard.ts';
+import { checkQualified, isIn } from '../core/namespace.ts';
 import type { Clock } from '../std/clock.ts';
 import { toHubError } from '../std/errors.ts';
 import type {
@@ -34,26 +35,31 @@ const NAMESAKES = 100;
 export class TaskFinder {
   private readonly broker: Broker;
   private readonly clock: Clock;
-  private readonly first: ShardQuestion<GetTaskRequest, GetTaskResponse>;
-  private readonly namesakes: ShardQuestion<GetTaskRequest, ListTasksResponse>;
+  private readonly first: ShardQuestion<Scoped<GetTaskRequest>, GetTaskResponse>;
+  private readonly namesakes: ShardQuestion<Scoped<GetTaskRequest>, ListTasksResponse>;
 
   constructor(broker: Broker, clock: Clock) {
     const { router } = broker;
     this.broker = broker;
     this.clock = clock;
-    this.first = router.aboutShards(questionOf(BrokerService.method.getTask), true, (request, shards, done) =>
-      this.findHere(request, shards, 1, ([found]) => done(undefined, this.responseOf(request, found))),
+    this.first = router.aboutShards(
+      scopedQuestionOf(BrokerService.method.getTask),
+      true,
+      (question, shards, done) =>
+        this.findHere(question, shards, 1, ([found]) =>
+          done(undefined, this.responseOf(question.request, found)),
+        ),
     );
     this.namesakes = router.aboutShards(
       {
         name: 'FindTasks',
-        request: message(GetTaskRequestSchema),
+        request: scoped(message(GetTaskRequestSchema)),
         response: message(ListTasksResponseSchema),
       },
       true,
-      (request, shards, done) =>
-        this.findHere(request, shards, NAMESAKES, (found) => {
-          const tasks = found.map((one) => this.viewOf(request, one));
+      (question, shards, done) =>
+        this.findHere(question, shards, NAMESAKES, (found) => {
+          const tasks = found.map((one) => this.viewOf(question.request, one));
           done(undefined, create(ListTasksResponseSchema, { tasks }));
         }),
     );
@@ -70,7 +76,7 @@ export class TaskFinder {
       // Whether there is one is nothing that it may know either.
       refusing(() => admission.require({ does: 'read', to: mailbox }, 'mailbox'), done, response);
     };
-    this.find(request, rights, (view) => maySee(rights, view), answered);
+    this.find(request, admission, (view) => maySee(rights, view), answered);
   }
 
   /** Cancels the task, if the caller may: who asked for it, and who may manage its mailbox. */
@@ -87,7 +93,7 @@ export class TaskFinder {
     const request = create(GetTaskRequestSchema, { taskId, mailbox });
     const may = (view: TaskView): boolean =>
       isAskedBy(rights, view) || rights.may({ does: 'manage', to: view.mailbox }) || isKnownEnd(rights, view);
-    this.find(request, rights, may, (error, response) => {
+    this.find(request, admission, may, (error, response) => {
       if (error) return done(error, undefined);
       const { task } = response;
       if (task) return broker.cancel(task.mailbox, taskId, reason, done);
@@ -105,42 +111,44 @@ export class TaskFinder {
   /** A task of which that is true; of those with limited rights, all of that id are looked at. */
   private find(
     request: GetTaskRequest,
-    rights: Rights,
+    admission: Admission,
     fits: (view: TaskView) => boolean,
     done: Done<GetTaskResponse>,
   ): void {
     const { broker } = this;
+    const { namespace } = admission.names;
     const { taskId, mailbox } = request;
     try {
       checkTaskId(taskId);
-      if (mailbox !== '') checkMailbox(mailbox, 'mailbox');
+      if (mailbox !== '') checkQualified(mailbox, 'mailbox');
     } catch (error) {
       return done(toHubError(error), undefined);
     }
-    if (mailbox === '') return this.findAnywhere(request, rights, fits, done);
+    if (mailbox === '') return this.findAnywhere(request, admission, fits, done);
     const at = broker.mailboxOf(mailbox, taskId);
     const asked = create(GetTaskRequestSchema, { ...request, mailbox: at });
-    this.first.ofShard(broker.shardOf(at), asked, (error, response) => {
+    this.first.ofShard(broker.shardOf(at), { namespace, request: asked }, (error, response) => {
       if (error) return done(error, undefined);
       const { task } = response;
       if (task) return done(undefined, fits(task) ? response : create(GetTaskResponseSchema));
       // It may not have come yet to where its mailbox lives now.
       if (broker.atlas.isUntouched) done(undefined, response);
-      else this.findAnywhere(asked, rights, fits, done);
+      else this.findAnywhere(asked, admission, fits, done);
     });
   }
 
   private findAnywhere(
     request: GetTaskRequest,
-    rights: Rights,
+    admission: Admission,
     fits: (view: TaskView) => boolean,
     done: Done<GetTaskResponse>,
   ): void {
+    const { namespace } = admission.names;
     const nothing = create(GetTaskResponseSchema);
-    if (rights.limited) {
+    if (admission.judged().limited) {
       const among = ({ tasks }: ListTasksResponse): TaskView | undefined => tasks.find(fits);
       return this.namesakes.ofAll(
-        request,
+        { namespace, request },
         (error, responses) => {
           if (error) return done(error, undefined);
           const task = responses.map(among).find((view) => view !== undefined);
@@ -148,14 +156,14 @@ export class TaskFinder {
           if (!request.explain) return done(undefined, create(GetTaskResponseSchema, { task }));
           const { mailbox } = task;
           const asked = create(GetTaskRequestSchema, { ...request, mailbox });
-          this.first.ofShard(this.broker.shardOf(mailbox), asked, done);
+          this.first.ofShard(this.broker.shardOf(mailbox), { namespace, request: asked }, done);
         },
         (response) => among(response) !== undefined,
       );
     }
     const found = ({ task }: GetTaskResponse): boolean => task !== undefined;
     this.first.ofAll(
-      request,
+      { namespace, request },
       (error, responses) => {
         if (error) done(error, undefined);
         else done(undefined, responses.find(found) ?? nothing);
@@ -165,14 +173,17 @@ export class TaskFinder {
   }
 
   private findHere(
-    { taskId, mailbox }: GetTaskRequest,
+    { namespace, request: { taskId, mailbox } }: Scoped<GetTaskRequest>,
     shards: readonly number[],
     most: number,
     answer: (found: readonly Found[]) => void,
   ): void {
     const { broker, clock } = this;
     const owners = shards.map((shard) => broker.shards.owner(shard)!);
-    if (mailbox === '') return searchTasks({ owners }, clock, taskId, most, answer);
+    if (mailbox === '') {
+      const fits = (name: string): boolean => isIn(namespace, name);
+      return searchTasks({ owners }, clock, { id: taskId, fits, most }, answer);
+    }
     const found = findTaskIn(owners, mailbox, taskId);
     answer(found ? [found] : []);
   }

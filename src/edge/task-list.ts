@@ -1,12 +1,13 @@
 import { create } from '@bufbuild/protobuf';
 import type { Broker } from '../broker/broker.ts';
 import type { Owner } from '../broker/owner.ts';
-import type { Codec, Done, Question } from '../broker/question.ts';
-import { message } from '../broker/question.ts';
+import type { Codec, Done, Question, Scoped } from '../broker/question.ts';
+import { message, scoped } from '../broker/question.ts';
 import type { ShardQuestion } from '../broker/router.ts';
 import { scanTasks, stateOf, viewSlot } from '../broker/tasks.ts';
 import { laneOf } from '../core/placement.ts';
-import { BROADCAST, checkMailbox } from '../core/shard.ts';
+import { checkQualified, isIn } from '../core/namespace.ts';
+import { BROADCAST } from '../core/shard.ts';
 import { Kind } from '../core/task-table.ts';
 import type { Clock } from '../std/clock.ts';
 import { HubError } from '../std/errors.ts';
@@ -44,7 +45,7 @@ interface Part {
 export class TaskList {
   private readonly broker: Broker;
   private readonly clock: Clock;
-  private readonly question: ShardQuestion<ListTasksRequest, Part>;
+  private readonly question: ShardQuestion<Scoped<ListTasksRequest>, Part>;
 
   constructor(broker: Broker, clock: Clock) {
     this.broker = broker;
@@ -58,7 +59,7 @@ export class TaskList {
   list(request: ListTasksRequest, admission: Admission, done: Done<ListTasksResponse>): void {
     const { broker, question } = this;
     const { mailbox, requester, states } = request;
-    const { rights } = admission;
+    const { rights, names } = admission;
     const size = pageSize(request.pageSize);
     parseToken(request.pageToken);
     for (const state of states) {
@@ -73,17 +74,22 @@ export class TaskList {
         done(undefined, page);
       }
     };
-    if (mailbox !== '') checkMailbox(mailbox, 'mailbox');
+    if (mailbox !== '') checkQualified(mailbox, 'mailbox');
     const isAsker = requester !== '' && rights.may({ does: 'be', to: requester });
     if (!isAsker) admission.require({ does: 'read', to: mailbox === '' ? BROADCAST : mailbox }, 'mailbox');
     // Some of a mailbox that has moved, or is split, may be in any shard.
-    if (mailbox === '' || !broker.atlas.isUntouched) return question.ofAll(request, merged);
-    question.ofShard(broker.shardOf(mailbox), request, (error, part) =>
+    const asked = { namespace: names.namespace, request };
+    if (mailbox === '' || !broker.atlas.isUntouched) return question.ofAll(asked, merged);
+    question.ofShard(broker.shardOf(mailbox), asked, (error, part) =>
       error ? merged(error, undefined) : merged(undefined, [part]),
     );
   }
 
-  private local(request: ListTasksRequest, shards: readonly number[], done: Done<Part>): void {
+  private local(
+    { namespace, request }: Scoped<ListTasksRequest>,
+    shards: readonly number[],
+    done: Done<Part>,
+  ): void {
     const { broker, clock } = this;
     const size = pageSize(request.pageSize);
     const after = parseToken(request.pageToken);
@@ -99,8 +105,8 @@ export class TaskList {
       const { tasks, mailboxes, types } = owner.state;
       if (tasks.kind[slot] === Kind.broadcast) return false;
       if (compare({ shard: owner.shard, order: tasks.order[slot]! }, after) <= 0) return false;
-      if (request.mailbox !== '' && !isIn(mailboxes.name(tasks.mailbox[slot]!), request.mailbox))
-        return false;
+      const name = mailboxes.name(tasks.mailbox[slot]!);
+      if (request.mailbox === '' ? !isIn(namespace, name) : !isPartOf(name, request.mailbox)) return false;
       if (request.type !== '' && types.text(tasks.type[slot]!) !== request.type) return false;
       if (states.size > 0 && !states.has(stateOf(owner, slot, now))) return false;
       return request.requester === '' || owner.endings.facts(slot).requester === request.requester;
@@ -186,13 +192,13 @@ const part: Codec<Part> = {
   },
 };
 
-const QUESTION: Question<ListTasksRequest, Part> = {
+const QUESTION: Question<Scoped<ListTasksRequest>, Part> = {
   name: BrokerService.method.listTasks.name,
-  request: message(ListTasksRequestSchema),
+  request: scoped(message(ListTasksRequestSchema)),
   response: part,
 };
 
 /** Whether that is the mailbox, or a part of it. */
-function isIn(name: string, mailbox: string): boolean {
+function isPartOf(name: string, mailbox: string): boolean {
   return name === mailbox || (name.startsWith(mailbox) && laneOf(name)?.base === mailbox);
 }

@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
 import { advice, token as tokenKind } from '../config/kinds.ts';
-import { HubError } from '../std/errors.ts';
+import { DEFAULT_NAMESPACE } from '../core/namespace.ts';
+import { HubError, toHubError } from '../std/errors.ts';
 import type { Principal, Role } from '../trust/principal.ts';
 import { principal } from '../trust/principal.ts';
 
@@ -21,8 +22,8 @@ export function listedTokens(tokens: readonly string[], role: Role): Tokens {
 }
 
 /**
- * The tokens of a file, one a line: the token or its hash, then if you like a name and groups. Lines with # are
- * comments.
+ * The tokens of a file, one a line: the token or its hash, then if you like a name and groups; `namespace=acme` among
+ * them says the namespace. Lines with # are comments.
  *
  * @param what how messages call the file.
  * @throws HubError `invalid`, naming the line but never the token.
@@ -39,7 +40,11 @@ export function readTokens(text: string, role: Role, what: string): Tokens {
         `${what}, line ${index + 1}: the token is not accepted; ${advice(tokenKind)}, or sha256: and the hash of one`,
       );
     }
-    tokens.set(...entryOf(hashed ?? digestOf(shown), names, role));
+    try {
+      tokens.set(...entryOf(hashed ?? digestOf(shown), names, role));
+    } catch (error) {
+      throw new HubError('invalid', `${what}, line ${index + 1}: ${toHubError(error).message}`);
+    }
   }
   return tokens;
 }
@@ -49,18 +54,31 @@ export function holderOf(tokens: Tokens, token: string): Principal | undefined {
   return tokens.get(digestOf(token));
 }
 
-/** The names of all who have a token. */
-export function namesIn(tokens: Tokens): ReadonlySet<string> {
-  let names = NAMES.get(tokens);
-  if (names === undefined) NAMES.set(tokens, (names = new Set([...tokens.values()].map(({ name }) => name))));
-  return names;
+/** Whether somebody of that name, and in that namespace, has a token. */
+export function isHolder(tokens: Tokens, { name, namespace }: Principal): boolean {
+  let holders = HOLDERS.get(tokens);
+  if (holders === undefined) {
+    holders = new Set([...tokens.values()].map((one) => `${one.namespace} ${one.name}`));
+    HOLDERS.set(tokens, holders);
+  }
+  return holders.has(`${namespace} ${name}`);
+}
+
+/** Whether some holder of a token is in a namespace beside the default one. */
+export function showNamespaces(tokens: Tokens): boolean {
+  for (const { namespace } of tokens.values()) if (namespace !== DEFAULT_NAMESPACE) return true;
+  return false;
 }
 
 /** Worked out once for each reading of a file: every session asks. */
-const NAMES = new WeakMap<Tokens, ReadonlySet<string>>();
+const HOLDERS = new WeakMap<Tokens, ReadonlySet<string>>();
+const NAMESPACE = 'namespace=';
 
-function entryOf(digest: string, [name, ...groups]: readonly string[], role: Role): [string, Principal] {
-  return [digest, principal('token', name ?? digest.slice(0, 8), { groups, role })];
+function entryOf(digest: string, words: readonly string[], role: Role): [string, Principal] {
+  const namespace = words.find((word) => word.startsWith(NAMESPACE))?.slice(NAMESPACE.length);
+  const [name, ...groups] = words.filter((word) => !word.startsWith(NAMESPACE));
+  const more = { groups, role, ...(namespace === undefined ? {} : { namespace }) };
+  return [digest, principal('token', name ?? digest.slice(0, 8), more)];
 }
 
 function digestOf(token: string): string {

@@ -47,7 +47,10 @@ export type GaugeName =
   | 'replicasBehind'
   | 'replicaLag'
   | 'draining'
-  | 'certificateRemaining';
+  | 'certificateRemaining'
+  | 'namespaceAgents'
+  | 'namespaceQueued'
+  | 'namespaceBytes';
 
 /** One value, or one for each value of the metric's label. */
 export type Readings = number | Iterable<readonly [label: string, value: number]>;
@@ -106,6 +109,7 @@ export class Exposition {
   constructor(metrics: Metrics, process?: ProcessProbe) {
     this.#showBroker(metrics);
     this.#showTaskTypes(metrics);
+    this.#showNamespaces(metrics);
     if (process !== undefined) this.#showProcess(process);
   }
 
@@ -154,6 +158,20 @@ export class Exposition {
     this.#show('taskDuration', () =>
       [...taskTypes.entries()].flatMap(([task_type, { duration }]) =>
         buckets('taskDuration', duration, { task_type }),
+      ),
+    );
+  }
+
+  #showNamespaces({ namespaces }: Metrics): void {
+    this.#show('namespaceTasks', () =>
+      [...namespaces.entries()].flatMap(([namespace, { accepted, delivered }]) => [
+        single(accepted.value, { namespace, status: 'accepted' }),
+        single(delivered.value, { namespace, status: 'delivered' }),
+      ]),
+    );
+    this.#show('namespaceRefused', () =>
+      [...namespaces.entries()].flatMap(([namespace, { refused }]) =>
+        Object.entries(refused).map(([limit, { value }]) => single(value, { namespace, limit })),
       ),
     );
   }

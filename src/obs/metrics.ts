@@ -5,11 +5,16 @@ import { BATCH_BOUNDS, LATENCY_BOUNDS } from './table.ts';
 /** Reasons and limits come from our own code; the bound only guards against a mistake in it. */
 const REASONS = 100;
 
+/** Namespaces with figures of their own, if nothing else is said. */
+const NAMESPACES = 100;
+
 /** What a {@link Metrics} needs. */
 export interface MetricsOptions {
   readonly clock: Clock;
   /** How many task types get figures of their own; all others count as `other`. */
   readonly taskTypes: number;
+  /** How many namespaces do. Default 100. */
+  readonly namespaces?: number;
 }
 
 /** The figures of one task type. Keep it beside what you know of the type instead of asking for it again. */
@@ -26,6 +31,22 @@ export class TaskTypeMetrics {
   readonly dead = new Counter();
   /** Seconds from the delivery to the worker until that worker settled it. */
   readonly duration = new Histogram(LATENCY_BOUNDS);
+}
+
+/** The figures of one namespace beside the default one. */
+export class NamespaceMetrics {
+  /** Acknowledged to the publisher. */
+  readonly accepted = new Counter();
+  /** Tasks and copies of tasks that were written to its sessions. */
+  readonly delivered = new Counter();
+  /** What it was refused because of a limit of its own. */
+  readonly refused = {
+    agents: new Counter(),
+    sessions: new Counter(),
+    queued: new Counter(),
+    queuedBytes: new Counter(),
+    tasksPerSecond: new Counter(),
+  };
 }
 
 /** Per second, averaged over about 10 s. */
@@ -85,12 +106,16 @@ export class Metrics {
   /** By task type; beyond the bound all share the figures of `other`. */
   readonly taskTypes: Labelled<TaskTypeMetrics>;
 
+  /** By namespace, without the default one; beyond the bound all share the figures of `other`. */
+  readonly namespaces: Labelled<NamespaceMetrics>;
+
   readonly #tasksPerSecond: Rate;
   readonly #resultsPerSecond: Rate;
   readonly #progressPerSecond: Rate;
 
-  constructor({ clock, taskTypes }: MetricsOptions) {
+  constructor({ clock, taskTypes, namespaces = NAMESPACES }: MetricsOptions) {
     this.taskTypes = new Labelled(taskTypes, () => new TaskTypeMetrics());
+    this.namespaces = new Labelled(namespaces, () => new NamespaceMetrics());
     this.#tasksPerSecond = new Rate(clock, () => this.accepted);
     this.#resultsPerSecond = new Rate(clock, () => this.results.value);
     this.#progressPerSecond = new Rate(clock, () => this.progress.value);

@@ -63,14 +63,30 @@ export class Patterns {
   }
 }
 
+/** Whom a list names: principals, and groups after `group:`. */
+export class Who {
+  private readonly names: Patterns;
+  private readonly groups: Patterns;
+
+  constructor(texts: readonly string[]) {
+    this.names = new Patterns(texts.filter((text) => !text.startsWith(GROUP)));
+    const groups = texts.filter((text) => text.startsWith(GROUP));
+    this.groups = new Patterns(groups.map((text) => text.slice(GROUP.length)));
+  }
+
+  /** Whether it names that principal, or one of its groups. */
+  has({ name, groups }: Pick<Principal, 'name' | 'groups'>): boolean {
+    return this.names.matches(name) || groups.some((group) => this.groups.matches(group));
+  }
+}
+
 /** Who may do what: rules that each give something to somebody. What no rule gives is refused. */
 export class Policy {
   /** Where it comes from, for messages. */
   readonly source: string;
   private readonly rules: readonly {
     readonly rule: Rule;
-    readonly who: Patterns;
-    readonly groups: Patterns;
+    readonly who: Who;
   }[];
 
   private constructor(source: string, rules: z.output<typeof policySchema>['rules']) {
@@ -89,10 +105,7 @@ export class Policy {
         },
         types: new Patterns(types),
       },
-      who: new Patterns(who.filter((text) => !text.startsWith(GROUP))),
-      groups: new Patterns(
-        who.filter((text) => text.startsWith(GROUP)).map((text) => text.slice(GROUP.length)),
-      ),
+      who: new Who(who),
     }));
   }
 
@@ -112,10 +125,8 @@ export class Policy {
   }
 
   /** The rules that give something to that principal, in the order of the file. */
-  rulesFor({ name, groups }: Pick<Principal, 'name' | 'groups'>): readonly Rule[] {
-    return this.rules
-      .filter((one) => one.who.matches(name) || groups.some((group) => one.groups.matches(group)))
-      .map(({ rule }) => rule);
+  rulesFor(principal: Pick<Principal, 'name' | 'groups'>): readonly Rule[] {
+    return this.rules.filter(({ who }) => who.has(principal)).map(({ rule }) => rule);
   }
 }
 

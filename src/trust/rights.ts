@@ -1,8 +1,19 @@
+import { bareName, DEFAULT_NAMESPACE, isIn, NAMESPACE_MARK } from '../core/namespace.ts';
 import { laneOf } from '../core/placement.ts';
 import { BROADCAST, home, parseMailbox } from '../core/shard.ts';
 import { HubError } from '../std/errors.ts';
 import type { Grant, Policy, Rule } from './policy.ts';
 import type { Principal } from './principal.ts';
+
+/** Acts of administration that concern one namespace alone. */
+const OWN_ACTS: ReadonlySet<string> = new Set([
+  'listMailboxes',
+  'listAgents',
+  'replayDeadLetters',
+  'purgeMailbox',
+  'stats',
+  'describeCluster',
+]);
 
 /** Answers that are remembered, of each kind; beyond that they are forgotten, and worked out again. */
 const REMEMBERED = 65_536;
@@ -35,6 +46,8 @@ export class Rights {
   readonly who: string;
   /** Whether each task has to be asked about. */
   readonly limited: boolean;
+  /** In which it may do that, and nowhere else. */
+  private readonly namespace: string;
   private readonly blanket: Blanket;
   private readonly source: string;
   private readonly rules: readonly Rule[];
@@ -44,8 +57,15 @@ export class Rights {
   private lastType = '';
   private lastRequester = '';
 
-  private constructor(who: string, blanket: Blanket, source: string, rules: readonly Rule[]) {
+  private constructor(
+    who: string,
+    namespace: string,
+    blanket: Blanket,
+    source: string,
+    rules: readonly Rule[],
+  ) {
     this.who = who;
+    this.namespace = namespace;
     this.blanket = blanket;
     this.limited = blanket === undefined;
     this.source = source;
@@ -55,18 +75,28 @@ export class Rights {
   /**
    * What the principal may do by that policy. Without one, agents may do everything but administer. With one, who
    * showed the token of an administrator may still do everything.
+   *
+   * @param namespace where it may do that. Rules go by names without their namespace; of what is in another one,
+   *   nothing is allowed.
    */
-  static of(principal: Principal, policy: Policy | undefined): Rights {
+  static of(principal: Principal, policy: Policy | undefined, namespace = principal.namespace): Rights {
     const { name, role, source } = principal;
     if (policy === undefined) {
-      return new Rights(name, role === 'admin' ? 'everything' : 'all but administration', '', []);
+      const blanket = role === 'admin' ? 'everything' : 'all but administration';
+      return new Rights(name, namespace, blanket, '', []);
     }
-    if (role === 'admin' && source === 'token') return new Rights(name, 'everything', policy.source, []);
-    return new Rights(name, undefined, policy.source, policy.rulesFor(principal));
+    if (role === 'admin' && source === 'token')
+      return new Rights(name, namespace, 'everything', policy.source, []);
+    return new Rights(name, namespace, undefined, policy.source, policy.rulesFor(principal));
   }
 
-  /** Whether it may do that, and by which rule. */
-  judge(act: Act): Verdict {
+  /** Whether it may do that, and by which rule. Names are those inside of the cluster. */
+  judge(named: Act): Verdict {
+    const act = this.inside(named);
+    if (act === undefined) return { allowed: false, rule: 0, why: 'it is in another namespace' };
+    if (act.does === 'admin' && !this.administers(act.to)) {
+      return { allowed: false, rule: 0, why: 'it concerns all namespaces: only who is in the default one may' };
+    }
     if (this.blanket === 'everything')
       return { allowed: true, rule: 0, why: `${this.who} is an administrator` };
     if (this.blanket !== undefined) {
@@ -91,16 +121,18 @@ export class Rights {
 
   /** The error of {@link require}, or `undefined` if it may. */
   refusal(act: Act, field: string): HubError | undefined {
-    if (this.blanket === 'everything') return undefined;
+    if (this.unbounded) return undefined;
     const { allowed, why } = this.judge(act);
     return allowed
       ? undefined
-      : new HubError('permission', `${this.who} may not ${wordsOf(act)}: ${why}`, { field });
+      : new HubError('permission', `${this.who} may not ${wordsOf(this.inside(act) ?? act)}: ${why}`, {
+          field,
+        });
   }
 
   /** Whether it may do that. */
   may(act: Act): boolean {
-    return this.blanket === 'everything' || this.judge(act).allowed;
+    return this.unbounded || this.judge(act).allowed;
   }
 
   /**
@@ -110,8 +142,11 @@ export class Rights {
   publishes(mailbox: string, type: string, requester: string): boolean {
     if (mailbox === this.lastMailbox && type === this.lastType && requester === this.lastRequester)
       return true;
-    if (requester !== '' && !this.beRule(requester)) return false;
-    if (!this.publishRule(mailbox, type)) return false;
+    const to = this.ownName(mailbox);
+    const by = this.ownName(requester);
+    if (to === undefined || by === undefined) return false;
+    if (by !== '' && !this.beRule(by)) return false;
+    if (!this.publishRule(to, type)) return false;
     this.lastMailbox = mailbox;
     this.lastType = type;
     this.lastRequester = requester;
@@ -120,13 +155,41 @@ export class Rights {
 
   /** Whether it may publish tasks of any type there. */
   reaches(mailbox: string): boolean {
-    return !this.limited || this.fitting(mailbox).length > 0;
+    const name = this.ownName(mailbox);
+    return name !== undefined && (!this.limited || this.fitting(name).length > 0);
   }
 
   /** The mailbox is its own: an agent's that it may be, or a capability that it works on. */
   owns(mailbox: string): boolean {
-    if (!this.limited) return true;
-    return this.ownRule(mailbox) !== undefined;
+    const name = this.ownName(mailbox);
+    return name !== undefined && (!this.limited || this.ownRule(name) !== undefined);
+  }
+
+  /** There is nothing that it may not do. */
+  private get unbounded(): boolean {
+    return this.blanket === 'everything' && this.namespace === DEFAULT_NAMESPACE;
+  }
+
+  /** Whether it may be allowed that act of administration at all. */
+  private administers(verb: string): boolean {
+    return this.namespace === DEFAULT_NAMESPACE || OWN_ACTS.has(verb);
+  }
+
+  /** The name as rules have it; `undefined`: it is of another namespace. */
+  private ownName(name: string): string | undefined {
+    if (name === '' || name === BROADCAST) return name;
+    if (this.namespace === DEFAULT_NAMESPACE) return name.includes(NAMESPACE_MARK) ? undefined : name;
+    return isIn(this.namespace, name) ? bareName(name) : undefined;
+  }
+
+  /** The act with names as rules have them; `undefined`: it concerns another namespace. */
+  private inside(act: Act): Act | undefined {
+    if (act.does === 'admin') return act;
+    const to = this.ownName(act.to);
+    if (to === undefined) return undefined;
+    if (act.does !== 'publish') return { ...act, to };
+    const requester = this.ownName(act.requester);
+    return requester === undefined ? undefined : { ...act, to, requester };
   }
 
   private ruleFor(act: Act): Rule | undefined {

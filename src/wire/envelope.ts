@@ -1,7 +1,8 @@
 import { fnv1aText } from '../core/fnv1a.ts';
 import type { IdKey } from '../core/id-hash.ts';
 import { hashId } from '../core/id-hash.ts';
-import { checkAgentId, checkMailbox, checkName } from '../core/shard.ts';
+import { bareName, isBroadcast } from '../core/namespace.ts';
+import { BROADCAST, checkAgentId, checkMailbox, checkName } from '../core/shard.ts';
 import { Flag, Kind } from '../core/task-table.ts';
 import { HubError } from '../std/errors.ts';
 import { ByteWriter, textOf } from './bytes.ts';
@@ -65,13 +66,22 @@ export class TaskScan {
   private readonly key: IdKey;
   private readonly scanner = new Scanner();
   private readonly entry = new Scanner();
-  private readonly mailboxes = new CheckedText('task.to', checkAddress, 262_144);
+  private readonly mailboxes: CheckedText;
   private readonly types = new CheckedText('task.type', checkName, 1024);
-  private readonly requesters = new CheckedText('task.requester', checkAgentId, 65_536);
+  private readonly requesters: CheckedText;
+  private readonly qualified: boolean;
 
-  /** `key` is that of the log, which the ids of its tasks are named with. */
-  constructor(key: IdKey) {
+  /**
+   * @param key that of the log, which the ids of its tasks are named with.
+   * @param qualified the names are those inside of the cluster, with their namespaces; else they must not have any.
+   */
+  constructor(key: IdKey, qualified = false) {
     this.key = key;
+    this.qualified = qualified;
+    const inside = (check: typeof checkAddress) =>
+      qualified ? (text: string, field: string) => check(bareName(text), field) : check;
+    this.mailboxes = new CheckedText('task.to', inside(checkAddress), 262_144);
+    this.requesters = new CheckedText('task.requester', inside(checkAgentId), 65_536);
   }
 
   /**
@@ -172,7 +182,8 @@ export class TaskScan {
     checkUtf8(bytes, this.idStart, this.idEnd, 'task.id');
     this.mailboxes.set(bytes, toStart, toEnd);
     this.mailbox = this.mailboxes.text;
-    head.kind = this.mailbox === '*' ? Kind.broadcast : Kind.task;
+    const forAll = this.qualified ? isBroadcast(this.mailbox) : this.mailbox === BROADCAST;
+    head.kind = forAll ? Kind.broadcast : Kind.task;
     this.type = '';
     if (typeEnd > typeStart) {
       this.types.set(bytes, typeStart, typeEnd);
@@ -303,7 +314,7 @@ export function withId(task: Uint8Array, start: number, end: number, id: string)
 }
 
 /** Remembers the good texts of a field. */
-class CheckedText {
+export class CheckedText {
   text = '';
   /** FNV-1a-32 of the text. */
   hash = 0;
@@ -332,8 +343,8 @@ class CheckedText {
   }
 }
 
-/** Tasks are sent to agents, capabilities, or all; the other mailboxes are the broker's to fill. */
-function checkAddress(mailbox: string, field: string): void {
+/** Refuses all but agents, capabilities, or all: the other mailboxes are the broker's to fill. */
+export function checkAddress(mailbox: string, field: string): void {
   checkMailbox(mailbox, field);
   if (mailbox.startsWith('reply:') || mailbox.startsWith('dead:')) {
     throw bad(field, `must be an agent, a capability (type:…) or *; only the broker writes to ${mailbox}`);

@@ -15,64 +15,70 @@ import { TestBroker } from '../support/broker.ts';
 
 /**
  * Who gets what: every rpc and every route, for every kind of caller. `right` may be the agent `mine`, and administer
- * by a rule; `other` is an agent of its own.
+ * by a rule; `other` is an agent of its own. `tenant` may be the agent `mine` of its own namespace, and administer by a
+ * rule; `boss` shows the token of an administrator of that namespace; `stray` is `other`, and names that namespace.
  *
  * out: who are you? no: you may not. yes: it is done, or refused for a reason that has nothing to do with the caller.
  */
-const CALLERS = ['none', 'wrong', 'expired', 'other', 'right', 'admin'] as const;
+const CALLERS = ['none', 'wrong', 'expired', 'other', 'right', 'admin', 'tenant', 'boss', 'stray'] as const;
 const TABLE = `
-                                                        none  wrong  expired  other  right  admin
-/agenthub.v1.Broker/Connect (attach mine)               out   out    out      no     yes    yes
-/agenthub.v1.Broker/Publish (to mine)                   out   out    out      no     yes    yes
-/agenthub.v1.Broker/GetTask (in mine)                   out   out    out      no     yes    yes
-/agenthub.v1.Broker/CancelTask (in mine)                out   out    out      no     yes    yes
-/agenthub.v1.Broker/ListTasks (in mine)                 out   out    out      no     yes    yes
-/agenthub.v1.Broker/Locate (mine)                       out   out    out      no     yes    yes
-/agenthub.v1.Broker/DescribeCluster                     out   out    out      no     yes    yes
-/agenthub.v1.Admin/ListMailboxes                        out   out    out      no     yes    yes
-/agenthub.v1.Admin/ListAgents                           out   out    out      no     yes    yes
-/agenthub.v1.Admin/ReplayDeadLetters (of mine)          out   out    out      no     yes    yes
-/agenthub.v1.Admin/PurgeMailbox (dead letters of mine)  out   out    out      no     yes    yes
-/agenthub.v1.Admin/ListShards                           out   out    out      no     yes    yes
-/agenthub.v1.Admin/MoveShard                            out   out    out      no     yes    yes
-/agenthub.v1.Admin/GetPlacement                         out   out    out      no     yes    yes
-/agenthub.v1.Admin/SetPlacement                         out   out    out      no     yes    yes
-/agenthub.v1.Admin/Drain                                out   out    out      no     yes    yes
-/agenthub.v1.Admin/Stats                                out   out    out      no     yes    yes
-/eventbus.EventBus/PublishTask (to mine)                out   out    out      no     yes    yes
-/eventbus.EventBus/PublishTaskResult (as mine)          out   out    out      no     yes    yes
-/eventbus.EventBus/PublishTaskProgress (as mine)        out   out    out      no     yes    yes
-/eventbus.EventBus/SubscribeToTasks (of mine)           out   out    out      no     yes    yes
-/eventbus.EventBus/SubscribeToTaskResults (of mine)     out   out    out      no     yes    yes
-/eventbus.EventBus/SubscribeToTaskProgress (of mine)    out   out    out      no     yes    yes
-/grpc.health.v1.Health/Check                            yes   yes    yes      yes    yes    yes
-/grpc.health.v1.Health/Watch                            yes   yes    yes      yes    yes    yes
-/grpc.health.v1.Health/List                             yes   yes    yes      yes    yes    yes
-/grpc.reflection.v1.ServerReflection/ServerReflectionInfo       yes  yes  yes  yes  yes  yes
-/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo  yes  yes  yes  yes  yes  yes
-GET /healthz                                            yes   yes    yes      yes    yes    yes
-GET /readyz                                             yes   yes    yes      yes    yes    yes
-GET /health                                             yes   yes    yes      yes    yes    yes
-GET /ready                                              yes   yes    yes      yes    yes    yes
-GET /metrics                                            out   out    out      no     yes    yes
-GET /capacity                                           out   out    out      no     yes    yes
-GET /placement                                          out   out    out      no     yes    yes
-PUT /placement                                          out   out    out      no     yes    yes
-GET /log-level                                          out   out    out      no     yes    yes
-PUT /log-level                                          out   out    out      no     yes    yes
-GET /drain                                              out   out    out      no     yes    yes
-POST /drain                                             out   out    out      no     yes    yes
-DELETE /drain                                           out   out    out      no     yes    yes
+                                                        none  wrong  expired  other  right  admin  tenant  boss  stray
+/agenthub.v1.Broker/Connect (attach mine)               out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/Publish (to mine)                   out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/GetTask (in mine)                   out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/CancelTask (in mine)                out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/ListTasks (in mine)                 out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/Locate (mine)                       out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Broker/DescribeCluster                     out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Admin/ListMailboxes                        out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Admin/ListAgents                           out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Admin/ReplayDeadLetters (of mine)          out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Admin/PurgeMailbox (dead letters of mine)  out   out    out      no     yes    yes  yes     yes   no
+/agenthub.v1.Admin/ListShards                           out   out    out      no     yes    yes  no      no    no
+/agenthub.v1.Admin/MoveShard                            out   out    out      no     yes    yes  no      no    no
+/agenthub.v1.Admin/GetPlacement                         out   out    out      no     yes    yes  no      no    no
+/agenthub.v1.Admin/SetPlacement                         out   out    out      no     yes    yes  no      no    no
+/agenthub.v1.Admin/Drain                                out   out    out      no     yes    yes  no      no    no
+/agenthub.v1.Admin/Stats                                out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/PublishTask (to mine)                out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/PublishTaskResult (as mine)          out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/PublishTaskProgress (as mine)        out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/SubscribeToTasks (of mine)           out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/SubscribeToTaskResults (of mine)     out   out    out      no     yes    yes  yes     yes   no
+/eventbus.EventBus/SubscribeToTaskProgress (of mine)    out   out    out      no     yes    yes  yes     yes   no
+/grpc.health.v1.Health/Check                            yes   yes    yes      yes    yes    yes  yes     yes   yes
+/grpc.health.v1.Health/Watch                            yes   yes    yes      yes    yes    yes  yes     yes   yes
+/grpc.health.v1.Health/List                             yes   yes    yes      yes    yes    yes  yes     yes   yes
+/grpc.reflection.v1.ServerReflection/ServerReflectionInfo       yes  yes  yes  yes  yes  yes  yes     yes   yes
+/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo  yes  yes  yes  yes  yes  yes  yes     yes   yes
+GET /healthz                                            yes   yes    yes      yes    yes    yes  yes     yes   yes
+GET /readyz                                             yes   yes    yes      yes    yes    yes  yes     yes   yes
+GET /health                                             yes   yes    yes      yes    yes    yes  yes     yes   yes
+GET /ready                                              yes   yes    yes      yes    yes    yes  yes     yes   yes
+GET /metrics                                            out   out    out      no     yes    yes  no      no    no
+GET /capacity                                           out   out    out      no     yes    yes  no      no    no
+GET /placement                                          out   out    out      no     yes    yes  no      no    no
+PUT /placement                                          out   out    out      no     yes    yes  no      no    no
+GET /log-level                                          out   out    out      no     yes    yes  no      no    no
+PUT /log-level                                          out   out    out      no     yes    yes  no      no    no
+GET /drain                                              out   out    out      no     yes    yes  no      no    no
+POST /drain                                             out   out    out      no     yes    yes  no      no    no
+DELETE /drain                                           out   out    out      no     yes    yes  no      no    no
 `;
 
 const RIGHT = 'token-of-the-right-one';
 const OTHER = 'token-of-some-other';
 const ADMIN = 'token-of-the-admin';
+const TENANT = 'token-of-a-tenant';
+const BOSS = 'token-of-its-boss';
+/** Shown by `stray`, with the namespace that it wants. */
+const STRAY = `${OTHER} acme`;
 const ISSUER = 'https://id.example.org';
 
 const POLICY = `
 rules:
   - { who: ['token:right'], be: [mine], publish: [mine], admin: ['*'] }
+  - { who: ['token:tenant'], be: [mine], publish: ['*'], admin: ['*'] }
   - { who: ['token:other', 'jwt:*'], be: [theirs], publish: [theirs], work: ['type:theirs'] }
 `;
 
@@ -113,8 +119,9 @@ beforeAll(async () => {
   hub = new TestBroker({
     jwt: { issuer: ISSUER, jwks: file('keys.json', JSON.stringify({ keys: [await exportJWK(publicKey)] })) },
     auth: {
-      tokensFile: file('tokens', `${RIGHT} right\n${OTHER} other\n`),
+      tokensFile: file('tokens', `${RIGHT} right\n${OTHER} other\n${TENANT} tenant namespace=acme\n`),
       adminTokens: ADMIN,
+      adminTokensFile: file('admins', `${BOSS} boss namespace=acme\n`),
       policyFile: file('policy.yaml', POLICY),
     },
   });
@@ -159,7 +166,7 @@ describe('the table', () => {
 test.each(rows)('$of', async ({ of, expected }) => {
   const call = CALLS[of] ?? (/^[A-Z]+ /.test(of) ? http(of) : undefined);
   if (!call) throw new Error(`nobody knows how to call ${of}`);
-  const tokens = [undefined, 'nobody-has-this-token', expired, OTHER, RIGHT, ADMIN];
+  const tokens = [undefined, 'nobody-has-this-token', expired, OTHER, RIGHT, ADMIN, TENANT, BOSS, STRAY];
   const answers: string[] = [];
   for (const token of tokens) answers.push(await call(token));
   expect(Object.fromEntries(CALLERS.map((caller, at) => [caller, answers[at]]))).toEqual(
@@ -193,7 +200,8 @@ const message = { taskId: 'seed', taskType: 'a', requesterAgentId: 'mine', respo
 /** How each rpc is called, by its path. */
 const CALLS: Readonly<Record<string, Call>> = {
   [pathOf(Broker.method.connect)]: async (token) => {
-    const agent = Agent.open(hub, token);
+    const { authorization, ...more } = headers(token);
+    const agent = Agent.open(hub, authorization?.replace('Bearer ', ''), more);
     agent.send({ hello: {} });
     const ended = agent.status.then(({ code }) => code);
     const attached = agent.attach(1, 'mine').then(
@@ -332,7 +340,10 @@ function ask(
 }
 
 function headers(token: string | undefined): Record<string, string> {
-  return token === undefined ? {} : { authorization: `Bearer ${token}` };
+  if (token === undefined) return {};
+  const [shown = '', namespace] = token.split(' ');
+  const more: Record<string, string> = namespace === undefined ? {} : { 'agenthub-namespace': namespace };
+  return { authorization: `Bearer ${shown}`, ...more };
 }
 
 function word(code: number): Word {

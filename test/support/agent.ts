@@ -52,13 +52,14 @@ export class Agent {
   private readonly client: Client;
   private batch = 0;
 
-  private constructor(client: Client, token?: string) {
+  private constructor(client: Client, token?: string, more: Readonly<Record<string, string>> = {}) {
     const { path, requestSerialize, responseDeserialize } = serviceDefinition(Broker).connect;
     const serialize = (frame: ClientFrame | Buffer): Buffer =>
       Buffer.isBuffer(frame) ? frame : requestSerialize(frame);
     this.client = client;
     const metadata = new Metadata();
     if (token !== undefined) metadata.set('authorization', `Bearer ${token}`);
+    for (const [name, value] of Object.entries(more)) metadata.set(name, value);
     this.call = client.makeBidiStreamRequest(path, serialize, responseDeserialize, metadata);
     this.status = new Promise((resolve) => {
       this.call.on('status', ({ code, details }) => {
@@ -72,8 +73,8 @@ export class Agent {
   }
 
   /** Opens a connection and says nothing. */
-  static open(broker: TestBroker, token?: string): Agent {
-    return new Agent(broker.connect(), token);
+  static open(broker: TestBroker, token?: string, more?: Readonly<Record<string, string>>): Agent {
+    return new Agent(broker.connect(), token, more);
   }
 
   /** Opens a connection, says hello, and waits for the welcome. */

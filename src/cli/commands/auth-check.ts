@@ -2,6 +2,7 @@ import type { Command } from 'commander';
 import { Argument, Option } from 'commander';
 import { readText } from '../../config/read-text.ts';
 import { readPolicy } from '../../edge/policy-file.ts';
+import { DEFAULT_NAMESPACE } from '../../core/namespace.ts';
 import { checkMailbox } from '../../core/shard.ts';
 import { HubError } from '../../std/errors.ts';
 import type { Grant } from '../../trust/policy.ts';
@@ -61,7 +62,8 @@ export function addAuthCheck(auth: Command, cli: Cli): void {
 
 function principalOf({ as: name, group: groups }: Flags): Principal {
   const source = SOURCES.find((one) => name === one || name.startsWith(`${one}:`));
-  if (source !== undefined) return { name, source, groups, role: 'agent', expiresAt: Infinity };
+  if (source !== undefined)
+    return { name, source, namespace: DEFAULT_NAMESPACE, groups, role: 'agent', expiresAt: Infinity };
   throw new HubError('invalid', `--as must begin with one of ${SOURCES.join(', ')}, as in token:planner`, {
     field: '--as',
   });

@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import { qualified } from '../../../src/core/namespace.ts';
 import type { Consumer, Progress } from '../../../src/broker/consumer.ts';
 import type { Owner } from '../../../src/broker/owner.ts';
 import { ProgressDesk } from '../../../src/broker/progress.ts';
@@ -115,7 +116,8 @@ describe('progress', () => {
     const desk = new Desk();
     desk.listen('first', 'asker');
     desk.listen('other', 'other');
-    desk.progress.passToAll({ taskId: 'unknown', percent: 5 });
+    desk.listen('of another namespace', qualified('acme', 'other'));
+    desk.progress.passToAll('', { taskId: 'unknown', percent: 5 });
     expect(desk.told).toEqual(['first 5', 'other 5']);
   });
 

@@ -41,6 +41,7 @@ class Bench {
     this.subscriber = new Subscriber({
       id: '0123456789abcdef',
       client: 'test',
+      tenant: { names: ANYBODY.names, delivered() {} },
       broker: {
         atlas: Atlas.plain(1),
         shardOf: () => 0,
