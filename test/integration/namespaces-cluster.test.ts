@@ -34,6 +34,8 @@ async function started() {
   const cluster = await start(server, 2, {
     shards: 4,
     auth: { tokensFile: join(dir, 'tokens'), adminTokens: TOKENS.ROOT },
+    // Nobody beats here, and the machine may be slow.
+    session: { timeoutMs: '10m' },
   });
   return { brokers: cluster.brokers, served: () => cluster.served };
 }
