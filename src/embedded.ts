@@ -155,7 +155,8 @@ async function start(
     tickMs: TICK_MS,
     failed: fail,
   });
-  const tenants = new Tenants({ broker, clock, namespaces: entrance.namespaces });
+  const { namespaces } = entrance;
+  const tenants = new Tenants({ broker, clock, namespaces, expected: () => door.divided });
   const fair = new FairShare({
     clock,
     divided: () => tenants.divided,

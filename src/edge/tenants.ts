@@ -41,6 +41,8 @@ export interface TenantsOptions {
   readonly clock: Clock;
   /** What is said of namespaces now; default: nothing. */
   readonly namespaces?: (() => Namespaces) | undefined;
+  /** Whether there may be somebody of a namespace anywhere in the cluster; default: if there is somebody here. */
+  readonly expected?: (() => boolean) | undefined;
 }
 
 /** The namespaces that have something to do with this broker: what they have of it, and what they may have. */
@@ -48,6 +50,7 @@ export class Tenants {
   private readonly broker: Broker;
   private readonly clock: Clock;
   private readonly namespaces: () => Namespaces;
+  private readonly expected: () => boolean;
   /** Those beside the default one. */
   private readonly tenants = new Map<string, Tenant>();
   private readonly everybody: Tenant;
@@ -56,10 +59,16 @@ export class Tenants {
   private present: ReadonlyMap<string, Amount> = new Map();
   private presentAt = -Infinity;
 
-  constructor({ broker, clock, namespaces = () => Namespaces.none }: TenantsOptions) {
+  constructor({
+    broker,
+    clock,
+    namespaces = () => Namespaces.none,
+    expected = () => false,
+  }: TenantsOptions) {
     this.broker = broker;
     this.clock = clock;
     this.namespaces = namespaces;
+    this.expected = expected;
     this.everybody = new Tenant({ tenants: this, broker, clock, names: Names.of(DEFAULT_NAMESPACE) });
   }
 
@@ -124,7 +133,7 @@ export class Tenants {
 
   /** What the other brokers must know to keep the limits of namespaces. */
   vitals(): { readonly namespaces?: readonly NamespaceVitals[] } {
-    if (!this.divided && !this.termsOf(DEFAULT_NAMESPACE).limited) return {};
+    if (!this.divided && !this.expected()) return {};
     const namespaces = this.names()
       .slice(0, TOLD)
       .map((name): NamespaceVitals => {
@@ -136,9 +145,8 @@ export class Tenants {
 
   /** What it has of each namespace, by the names of people; nothing while there is only the default one. */
   figures(): readonly (readonly [namespace: string, amount: Amount])[] {
-    const names = this.names();
-    if (names.every((name) => name === DEFAULT_NAMESPACE)) return [];
-    return names.map((name) => [wordFor(name), this.here(name)]);
+    if (!this.divided && !this.expected()) return [];
+    return this.names().map((name) => [wordFor(name), this.here(name)]);
   }
 
   private names(): string[] {
