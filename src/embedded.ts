@@ -15,6 +15,7 @@ import { HttpEdge } from './edge/http.ts';
 import { changePlacement, placementOf } from './edge/placement.ts';
 import { FairShare } from './edge/fair-share.ts';
 import { CONGESTED_BYTES, NativeEdge } from './edge/native.ts';
+import { Principals } from './edge/principals.ts';
 import { reflection } from './edge/reflection.ts';
 import type { Service } from './edge/server.ts';
 import { GrpcEdge } from './edge/server.ts';
@@ -181,7 +182,9 @@ async function start(
     drainMs: config.stop.deadlineMs,
   });
   const finder = new TaskFinder(broker, clock);
+  const principals = new Principals({ broker, clock, limits: config.limits });
   const sessions = new SessionsDoor({
+    principals,
     broker,
     clock,
     random,
@@ -203,6 +206,7 @@ async function start(
     },
   });
   const native = new NativeEdge({
+    principals,
     broker,
     clock,
     door,
@@ -214,6 +218,7 @@ async function start(
     describe: () => status.view(LEVEL),
   });
   const eventBus = new EventBusEdge({
+    principals,
     broker,
     clock,
     random,

@@ -25,6 +25,8 @@ export interface EdgeSession extends RegisteredSession {
   readonly agents: number;
   /** The namespace that it is in; absent: the default one. */
   readonly namespace?: string;
+  /** The name of the principal that it belongs to. */
+  readonly principal?: string;
   /** Unix milliseconds. */
   readonly startedAt: number;
   /** What it is attached to. */

@@ -351,6 +351,22 @@ export function configSchema(memoryBytes: number) {
         batchTasks: key(count(1, 100_000), '10000', 'Tasks in one batch.'),
         sessions: key(count(1, 1_000_000), '20000', 'Sessions of clients.'),
         agentsPerSession: key(count(1, 1_000_000), '10000', 'Agents hosted by one session.'),
+        sessionsPerPrincipal: key(
+          count(0, 1_000_000),
+          '0',
+          'Sessions of one principal at this broker, event bus streams included; 0: as many as there may be of all. As with ' +
+            'the next two, administrators have no such limit.',
+        ),
+        agentsPerPrincipal: key(
+          count(0, 100_000_000),
+          '0',
+          'Agents that one principal hosts at this broker; 0: as many as its sessions may.',
+        ),
+        queuedBytesPerPrincipal: key(
+          size(0, UNBOUNDED),
+          '0',
+          'Bytes of tasks that one principal has on their way to the log, not acknowledged yet; 0: as many as come.',
+        ),
         attachmentsPerSession: key(
           count(1, 1_000_000),
           '20000',

@@ -42,6 +42,7 @@ export class Attachments {
   private readonly broker: Broker;
   private readonly session: EdgeSession;
   private readonly limits: AttachmentLimits;
+  private readonly hosting: () => void;
   private readonly attachments = new Map<number, Attachment>();
   /** By the numbers that owners know. */
   private readonly seats = new Map<number, Seat>();
@@ -51,10 +52,12 @@ export class Attachments {
   /** Attachments per agent that the session hosts. */
   private readonly hosted = new Map<string, number>();
 
-  constructor(broker: Broker, session: EdgeSession, limits: AttachmentLimits) {
+  /** `hosting` is called before the session hosts another agent, and throws HubError if it may not. */
+  constructor(broker: Broker, session: EdgeSession, limits: AttachmentLimits, hosting: () => void) {
     this.broker = broker;
     this.session = session;
     this.limits = limits;
+    this.hosting = hosting;
   }
 
   /** Agents that the session hosts. */
@@ -232,7 +235,10 @@ export class Attachments {
         `a session hosts at most ${this.limits.maxAgents} agents; open another session`,
       );
     }
-    if (count === 0) this.limits.tenant.host();
+    if (count === 0) {
+      this.hosting();
+      this.limits.tenant.host();
+    }
     this.hosted.set(agent, count + 1);
   }
 }

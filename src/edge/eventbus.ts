@@ -28,6 +28,7 @@ import { statusOf } from '../wire/status.ts';
 import type { Admission, Door } from './calls.ts';
 import { unary } from './calls.ts';
 import type { FairShare } from './fair-share.ts';
+import type { Principals } from './principals.ts';
 import { Reports, SUCCESS } from './reports.ts';
 import type { Leave } from './subscriber.ts';
 import { Subscriber } from './subscriber.ts';
@@ -74,6 +75,8 @@ export interface EventBusOptions {
   readonly fair: FairShare;
   readonly taskBytes: number;
   readonly maxSessions: number;
+  /** What each principal may have. */
+  readonly principals: Principals;
 }
 
 /**
@@ -136,7 +139,10 @@ export class EventBusEdge {
       const task = this.reader.read(call.request);
       this.ranges.clear();
       this.ranges.add(0, task.length);
+      const held = this.options.principals.hold(admission.principal, task.length);
+      if (typeof held !== 'function') throw held;
       const ticket = new Ticket(1, ({ refused: [refused] }) => {
+        held();
         if (refused) callback(statusOf(inTheirWords(names.error(refused.error))));
         else callback(null, SUCCESS);
       });
@@ -232,7 +238,9 @@ export class EventBusEdge {
     const { names } = admission;
     const unlisten = this.options.broker.progress.listen(agent, (progress) => {
       if (wants(taskIds, progress.taskId ?? '') && subscriber.takesMore)
-        subscriber.send(taskProgressOf(names.isDefault ? progress : names.leaving(create(ProgressSchema, progress))));
+        subscriber.send(
+          taskProgressOf(names.isDefault ? progress : names.leaving(create(ProgressSchema, progress))),
+        );
     });
   }
 
@@ -252,10 +260,12 @@ export class EventBusEdge {
   ): Subscriber {
     const { admission, needs } = leave;
     admission.require(needs, needs.field);
-    const { broker, clock, random, door, logger, tenants } = this.options;
+    const { broker, clock, random, door, logger, tenants, principals } = this.options;
     const tenant = tenants.of(admission.names);
     tenant.enter();
     if (what === 'tasks') tenant.host();
+    principals.enter(admission.principal);
+    if (what === 'tasks') principals.host(admission.principal);
     const id = random.token(8);
     const left = door.enter(call.getPeer());
     const subscriber = new Subscriber({

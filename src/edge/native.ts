@@ -32,6 +32,7 @@ import type { Admission, Door } from './calls.ts';
 import { promised, unary } from './calls.ts';
 import type { FairShare } from './fair-share.ts';
 import { MemberViews } from './members.ts';
+import type { Principals } from './principals.ts';
 import { durabilityOf } from './session.ts';
 import type { Connection, SessionsDoor } from './sessions-door.ts';
 import type { BrokerFacts } from './status.ts';
@@ -49,6 +50,8 @@ export interface NativeOptions {
   readonly clock: Clock;
   readonly door: Door;
   readonly sessions: SessionsDoor;
+  /** What each principal may have. */
+  readonly principals: Principals;
   readonly finder: TaskFinder;
   readonly tenants: Tenants;
   readonly fair: FairShare;
@@ -164,10 +167,13 @@ export class NativeEdge {
         field: 'durability',
       });
     }
+    const held = this.options.principals.hold(admission.principal, request.length);
+    if (typeof held !== 'function') throw held;
     return new Promise((resolve) => {
       const assigned: AssignedId[] = [];
       const recipients: Recipients[] = [];
       const ticket = new Ticket(tasks.count, ({ refused }) => {
+        held();
         const refusals = refused.map(({ index, error }) => refusalOf(index, names.error(error)));
         const ack = { durability: level, refused: refusals, assigned, recipients };
         resolve(asBuffer(toBinary(PublishResponseSchema, create(PublishResponseSchema, { ack }))));

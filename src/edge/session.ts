@@ -47,6 +47,7 @@ import { Attachments, OWN_NUMBERS } from './attachments.ts';
 import type { Admission } from './calls.ts';
 import { InFlight } from './in-flight.ts';
 import type { LeaseSeal } from './lease-seal.ts';
+import type { Principals } from './principals.ts';
 import type { TaskFinder } from './task-finder.ts';
 import type { Tenant } from './tenants.ts';
 
@@ -82,6 +83,8 @@ export interface SessionOptions {
   readonly cancel: TaskFinder['cancel'];
   /** Hides what leases are made of from the client; without, clients are trusted not to make any. */
   readonly seal: LeaseSeal | undefined;
+  /** What its principal may have; absent: what there is for all. */
+  readonly principals: Principals | undefined;
   readonly broker: Broker;
   readonly clock: Clock;
   readonly version: string;
@@ -151,7 +154,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     this.client = options.client;
     this.incarnation = options.incarnation;
     this.startedAt = options.clock.now();
-    this.attachments = new Attachments(options.broker, this, options);
+    this.attachments = new Attachments(options.broker, this, options, () =>
+      options.principals?.host(this.admission.principal),
+    );
     this.admission = options.admission;
     this.rights = options.admission.rights;
     this.seal = options.seal;
@@ -454,7 +459,9 @@ export class Session implements EdgeSession, ClientFrameVisitor {
     const level = durabilityOf(this.broker.log.durability);
     const assigned: AssignedId[] = [];
     const recipients: Recipients[] = [];
+    const held = this.options.principals?.hold(this.admission.principal, bytes.length);
     const ticket = new Ticket(tasks.count, ({ refused }) => {
+      if (typeof held === 'function') held();
       const said = this.publishing.get(batch);
       this.publishing.delete(batch);
       // It will be said again on the new connection, and may fare better then.
@@ -468,12 +475,13 @@ export class Session implements EdgeSession, ClientFrameVisitor {
       }
       this.schedule();
     });
-    if (durability > level) {
-      const error = new HubError(
-        'precondition',
-        `this broker keeps tasks "${this.broker.log.durability}" at best`,
-        { field: 'durability' },
-      );
+    if (durability > level || held instanceof HubError) {
+      const error =
+        held instanceof HubError
+          ? held
+          : new HubError('precondition', `this broker keeps tasks "${this.broker.log.durability}" at best`, {
+              field: 'durability',
+            });
       for (let index = 0; index < tasks.count; index++) ticket.refuse(index, error);
       return;
     }

@@ -10,6 +10,7 @@ import { ClientFrameSchema } from '../wire/gen/agenthub/v1/session_pb.ts';
 import type { Admission } from './calls.ts';
 import type { FairShare } from './fair-share.ts';
 import { LeaseSeal } from './lease-seal.ts';
+import type { Principals } from './principals.ts';
 import type { SessionOptions, Transport } from './session.ts';
 import { Session } from './session.ts';
 import type { TaskFinder } from './task-finder.ts';
@@ -21,7 +22,16 @@ const BEHIND_BYTES = 1024 * 1024;
 /** What a session is made with, beside its own facts. */
 export type SessionSettings = Omit<
   SessionOptions,
-  'id' | 'incarnation' | 'client' | 'broker' | 'clock' | 'admission' | 'seal' | 'tenant' | 'cancel'
+  | 'id'
+  | 'incarnation'
+  | 'client'
+  | 'broker'
+  | 'clock'
+  | 'admission'
+  | 'seal'
+  | 'tenant'
+  | 'principals'
+  | 'cancel'
 >;
 
 /** What a {@link SessionsDoor} is made of. */
@@ -36,6 +46,8 @@ export interface SessionsDoorOptions {
   readonly tenants?: Tenants | undefined;
   /** Default: nobody waits for others. */
   readonly fair?: FairShare | undefined;
+  /** Default: principals have no limits of their own. */
+  readonly principals?: Principals | undefined;
 }
 
 /** One connection of a client, whatever carries its frames. */
@@ -165,7 +177,7 @@ export class SessionsDoor {
   }
 
   private create(id: string, hello: Hello, admission: Admission): Session {
-    const { broker, clock, settings, maxSessions, finder } = this.options;
+    const { broker, clock, settings, maxSessions, principals, finder } = this.options;
     if (broker.sessions.size >= maxSessions) {
       broker.metrics.limits.of('limits.sessions').add();
       throw limit(
@@ -174,11 +186,13 @@ export class SessionsDoor {
         5000,
       );
     }
+    principals?.enter(admission.principal);
     const tenant = this.tenants.of(admission.names);
     tenant.enter();
     return new Session({
       ...settings,
       tenant,
+      principals,
       id,
       incarnation: hello.incarnation,
       client: hello.client.slice(0, 256),

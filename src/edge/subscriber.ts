@@ -68,6 +68,7 @@ export class Subscriber implements EdgeSession {
   readonly client: string;
   readonly peer: string;
   readonly agents: number;
+  readonly principal: string;
   private readonly options: SubscriberOptions;
   private readonly credit = new CreditWindow({ acknowledged: false, smoothingMs: SMOOTHING_MS });
   private taking: Seat[] = [];
@@ -89,6 +90,7 @@ export class Subscriber implements EdgeSession {
     this.session = options.id;
     this.client = options.client;
     this.agents = options.works ? 1 : 0;
+    this.principal = options.leave.admission.principal.name;
     this.peer = call.getPeer();
     const gone = (): void => this.gone();
     call.on('cancelled', gone);
