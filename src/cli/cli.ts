@@ -48,8 +48,17 @@ export class Cli {
 
   /** The configuration, of which `flags` are given beside the global ones. */
   load(command: Command, flags: Readonly<Record<string, unknown>> = {}): LoadedConfig {
-    const { config: file, broker, token, namespace, tls, caFile, certFile, keyFile, serverName } =
-      globalFlags(command);
+    const {
+      config: file,
+      broker,
+      token,
+      namespace,
+      tls,
+      caFile,
+      certFile,
+      keyFile,
+      serverName,
+    } = globalFlags(command);
     const client = {
       clientToken: token,
       clientNamespace: namespace,

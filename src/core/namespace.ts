@@ -71,7 +71,7 @@ export function broadcastBeside(name: string): string {
 
 /** Whether a name inside of the cluster stands for every agent of its namespace. */
 export function isBroadcast(name: string): boolean {
-  return name === BROADCAST || name.endsWith(NAMESPACE_MARK + BROADCAST) && bareName(name) === BROADCAST;
+  return name === BROADCAST || (name.endsWith(NAMESPACE_MARK + BROADCAST) && bareName(name) === BROADCAST);
 }
 
 /** As `checkMailbox`, for a name inside of the cluster. */

@@ -1,7 +1,12 @@
 import type { PeerCertificate } from 'node:tls';
 import type { sendUnaryData, ServerUnaryCall, Metadata } from '@grpc/grpc-js';
 import type { Done } from '../broker/question.ts';
-import { DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_WORD, isNamespace, NAMESPACE_ADVICE } from '../core/namespace.ts';
+import {
+  DEFAULT_NAMESPACE,
+  DEFAULT_NAMESPACE_WORD,
+  isNamespace,
+  NAMESPACE_ADVICE,
+} from '../core/namespace.ts';
 import { HubError, toHubError } from '../std/errors.ts';
 import type { Namespaces } from '../trust/namespaces.ts';
 import type { Policy } from '../trust/policy.ts';

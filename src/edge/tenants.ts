@@ -8,7 +8,8 @@ import { DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_WORD, namespaceOf } from '../core/
 import type { NamespaceMetrics } from '../obs/metrics.ts';
 import { Rate } from '../obs/instruments.ts';
 import type { Clock } from '../std/clock.ts';
-import { HubError, toHubError } from '../std/errors.ts';
+import type { HubError } from '../std/errors.ts';
+import { toHubError } from '../std/errors.ts';
 import { Namespaces } from '../trust/namespaces.ts';
 import type { NamespaceLimits, NamespaceTerms } from '../trust/namespaces.ts';
 import { ByteWriter } from '../wire/bytes.ts';
@@ -59,12 +60,7 @@ export class Tenants {
   private present: ReadonlyMap<string, Amount> = new Map();
   private presentAt = -Infinity;
 
-  constructor({
-    broker,
-    clock,
-    namespaces = () => Namespaces.none,
-    expected = () => false,
-  }: TenantsOptions) {
+  constructor({ broker, clock, namespaces = () => Namespaces.none, expected = () => false }: TenantsOptions) {
     this.broker = broker;
     this.clock = clock;
     this.namespaces = namespaces;

@@ -1,5 +1,10 @@
 import { z } from 'zod';
-import { DEFAULT_NAMESPACE, DEFAULT_NAMESPACE_WORD, isNamespace, NAMESPACE_ADVICE } from '../core/namespace.ts';
+import {
+  DEFAULT_NAMESPACE,
+  DEFAULT_NAMESPACE_WORD,
+  isNamespace,
+  NAMESPACE_ADVICE,
+} from '../core/namespace.ts';
 import { HubError } from '../std/errors.ts';
 import { Who } from './policy.ts';
 import type { Principal } from './principal.ts';
@@ -15,7 +20,10 @@ const most = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER).optional();
 const namespaceSchema = z.strictObject({
   name: z
     .string()
-    .refine((name) => isNamespace(name) || name === REST || name === DEFAULT_NAMESPACE_WORD, NAMESPACE_ADVICE),
+    .refine(
+      (name) => isNamespace(name) || name === REST || name === DEFAULT_NAMESPACE_WORD,
+      NAMESPACE_ADVICE,
+    ),
   who: z.array(z.string().min(1).max(MAX_PATTERN)).max(MAX_PATTERNS).default([]),
   weight: z.number().int().min(1).max(1000).default(1),
   limits: z
@@ -69,7 +77,11 @@ export class Namespaces {
     this.terms = new Map(
       entries.map(({ name, weight, limits }) => [
         idOf(name),
-        { weight, limits: { ...UNLIMITED, ...defined(limits) }, limited: Object.keys(defined(limits)).length > 0 },
+        {
+          weight,
+          limits: { ...UNLIMITED, ...defined(limits) },
+          limited: Object.keys(defined(limits)).length > 0,
+        },
       ]),
     );
   }

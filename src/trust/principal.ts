@@ -47,7 +47,10 @@ export function principal(
     );
   }
   if (namespace !== DEFAULT_NAMESPACE && !isNamespace(namespace)) {
-    throw new HubError('unauthenticated', `the namespace in the ${source} is not accepted; ${NAMESPACE_ADVICE}`);
+    throw new HubError(
+      'unauthenticated',
+      `the namespace in the ${source} is not accepted; ${NAMESPACE_ADVICE}`,
+    );
   }
   return { name: `${source}:${name}`, source, namespace, groups, role, expiresAt };
 }

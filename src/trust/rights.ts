@@ -95,7 +95,11 @@ export class Rights {
     const act = this.inside(named);
     if (act === undefined) return { allowed: false, rule: 0, why: 'it is in another namespace' };
     if (act.does === 'admin' && !this.administers(act.to)) {
-      return { allowed: false, rule: 0, why: 'it concerns all namespaces: only who is in the default one may' };
+      return {
+        allowed: false,
+        rule: 0,
+        why: 'it concerns all namespaces: only who is in the default one may',
+      };
     }
     if (this.blanket === 'everything')
       return { allowed: true, rule: 0, why: `${this.who} is an administrator` };

@@ -59,7 +59,10 @@ const VitalsSchema = z
     tasksPerSecond: z.number().nonnegative(),
     full: z.array(z.tuple([count, z.string(), z.string()]).readonly()).readonly(),
     recipients: z.array(z.tuple([count, count]).readonly()).readonly(),
-    recipientsOf: z.array(z.tuple([count, name, count]).readonly()).readonly().optional(),
+    recipientsOf: z
+      .array(z.tuple([count, name, count]).readonly())
+      .readonly()
+      .optional(),
     namespaces: z
       .array(z.tuple([z.string(), count, count, count, count]).readonly())
       .readonly()

@@ -63,7 +63,9 @@ test('a name that says a namespace is nobody, whoever gives it', async () => {
     expect(await agent.attach(2, 'worker', { agent: 'acme\u001fw' })).toMatchObject({ code: 3 });
     await agent.drop();
     for (const mailbox of ['acme\u001fworker', 'type:acme\u001focr', 'dead:acme\u001fworker']) {
-      await expect(hub.call(Broker.method.listTasks, { mailbox }, as(token))).rejects.toMatchObject({ code: 3 });
+      await expect(hub.call(Broker.method.listTasks, { mailbox }, as(token))).rejects.toMatchObject({
+        code: 3,
+      });
     }
   }
 });
@@ -152,7 +154,9 @@ describe('the limits of a namespace', () => {
       body = await (await fetch(url, { headers: as(ROOT) })).text();
       return /agenthub_namespace_queued_tasks\{namespace="default"\} \d/.test(body);
     });
-    expect(body).toMatch(/agenthub_namespace_refused_total\{namespace="initech",limit="tasksPerSecond"\} 9\d/);
+    expect(body).toMatch(
+      /agenthub_namespace_refused_total\{namespace="initech",limit="tasksPerSecond"\} 9\d/,
+    );
     expect(body).toMatch(/agenthub_namespace_tasks_total\{namespace="acme",status="accepted"\} [1-9]/);
     expect(body).not.toContain('\u001f');
   });
@@ -164,7 +168,9 @@ test('what nobody knows is told to nobody of another namespace', async () => {
   const mine = results(ACME);
   const theirs = [results(GLOBEX), results(NOBODY)];
   const { sessions } = hub.broker;
-  await until(() => [...sessions.values()].filter(({ client }) => client === 'eventbus results').length === 3);
+  await until(
+    () => [...sessions.values()].filter(({ client }) => client === 'eventbus results').length === 3,
+  );
   const report = (taskId: string, token: string) =>
     hub.call(
       EventBus.method.publishTaskResult,

@@ -62,13 +62,19 @@ export async function twoTenants(near: TestBroker, far: TestBroker): Promise<voi
   }
   for (const { token, worker } of parties) {
     const deliveries = await worker.deliveries.take(2);
-    expect(deliveries.map(({ task }) => [task?.to, task?.id, task?.requester, textOf(task?.payload)]).sort()).toEqual([
+    expect(
+      deliveries.map(({ task }) => [task?.to, task?.id, task?.requester, textOf(task?.payload)]).sort(),
+    ).toEqual([
       ['type:ocr', 'scan', 'planner', `secret of ${token}`],
       ['worker', 'job', 'planner', `secret of ${token}`],
     ]);
     // While it runs, everybody finds and lists their own.
     for (const broker of [near, far]) {
-      const { task } = await broker.call(Broker.method.getTask, { taskId: 'job', includeTask: true }, as(token));
+      const { task } = await broker.call(
+        Broker.method.getTask,
+        { taskId: 'job', includeTask: true },
+        as(token),
+      );
       expect([task?.mailbox, task?.requester, textOf(task?.task?.payload)]).toEqual([
         'worker',
         'planner',
@@ -90,7 +96,9 @@ export async function twoTenants(near: TestBroker, far: TestBroker): Promise<voi
   }
   for (const { token, planner } of parties) {
     const results = (await planner.deliveries.take(2)).map(({ result }) => result);
-    expect(results.map((one) => [one?.to, one?.requester, one?.executor, textOf(one?.payload)]).sort()).toEqual([
+    expect(
+      results.map((one) => [one?.to, one?.requester, one?.executor, textOf(one?.payload)]).sort(),
+    ).toEqual([
       ['type:ocr', 'planner', 'worker', `secret of ${token}`],
       ['worker', 'planner', 'worker', `secret of ${token}`],
     ]);
@@ -127,7 +135,11 @@ export async function twoTenants(near: TestBroker, far: TestBroker): Promise<voi
     );
   }
   for (const [at, stream] of streams.entries()) {
-    expect(await stream.next()).toMatchObject({ taskId: 'old', taskType: tenants[at], requesterAgentId: 'asker' });
+    expect(await stream.next()).toMatchObject({
+      taskId: 'old',
+      taskType: tenants[at],
+      requesterAgentId: 'asker',
+    });
     expect(stream.pending).toEqual([]);
     stream.cancel();
   }

@@ -130,7 +130,12 @@ export class ClusterWorld implements Surroundings {
       stored: (by, shard, sequence, subject, bytes) => this.stored(by, shard, sequence, subject, bytes),
     });
     this.shadows = new Shadows(plan.shards, KNOWN_IDS);
-    this.owners = Array.from({ length: plan.shards }, () => ({ by: '', revision: 0, counter: 0, fenced: false }));
+    this.owners = Array.from({ length: plan.shards }, () => ({
+      by: '',
+      revision: 0,
+      counter: 0,
+      fenced: false,
+    }));
     this.ledger = new Ledger({
       clock,
       maxAttempts: MAX_ATTEMPTS,

@@ -23,9 +23,9 @@ const mailboxes = fc
     fc.tuple(words, words).map(([agent, session]) => `reply:${agent}#${session}`),
   )
   .filter((name) => isGood(name));
-const namespaces = fc.oneof(fc.constant(''), fc.stringMatching(/^[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?$/)).filter(
-  (name) => name === '' || isNamespace(name),
-);
+const namespaces = fc
+  .oneof(fc.constant(''), fc.stringMatching(/^[a-z0-9]([a-z0-9._-]{0,8}[a-z0-9])?$/))
+  .filter((name) => name === '' || isNamespace(name));
 
 describe('a name of a namespace', () => {
   test('says its namespace, and is what it was without it', () => {
@@ -86,9 +86,12 @@ test('everybody of a namespace is somebody else than everybody of another', () =
   expect(broadcastBeside('planner')).toBe('*');
 });
 
-test.each(['', 'default', 'other', 'Acme', '-acme', 'a:b', 'a b', 'a'.repeat(64)])('%j is no namespace', (name) => {
-  expect(isNamespace(name)).toBe(false);
-});
+test.each(['', 'default', 'other', 'Acme', '-acme', 'a:b', 'a b', 'a'.repeat(64)])(
+  '%j is no namespace',
+  (name) => {
+    expect(isNamespace(name)).toBe(false);
+  },
+);
 
 test('placement rules go by names without their namespaces', () => {
   const rules = {

@@ -24,7 +24,14 @@ const probe: ProcessProbe = {
 
 /** All metrics that the instruments and the process don't give. */
 function watchAll(exposition: Exposition, of: Metrics): void {
-  const counted = new Set([...Object.keys(of), 'messages', 'tasks', 'taskDuration', 'namespaceTasks', 'namespaceRefused']);
+  const counted = new Set([
+    ...Object.keys(of),
+    'messages',
+    'tasks',
+    'taskDuration',
+    'namespaceTasks',
+    'namespaceRefused',
+  ]);
   for (const name of Object.keys(METRICS) as (GaugeName | MetricName)[]) {
     if (counted.has(name) || METRICS[name].name.match(/^(process|nodejs)_|_per_second$|_cpu_|event_loop/))
       continue;

@@ -29,7 +29,10 @@ describe('a file of namespaces', () => {
   });
 
   test('says weights and limits, of some by name and of the rest together, but for the default one', () => {
-    expect(SPACES.termsOf('acme')).toMatchObject({ weight: 3, limits: { agents: 5, tasksPerSecond: Infinity } });
+    expect(SPACES.termsOf('acme')).toMatchObject({
+      weight: 3,
+      limits: { agents: 5, tasksPerSecond: Infinity },
+    });
     expect(SPACES.termsOf('unheard-of')).toMatchObject({ weight: 1, limits: { tasksPerSecond: 10 } });
     expect(SPACES.termsOf('')).toMatchObject({ weight: 1, limited: false });
     expect(Namespaces.none.termsOf('acme').limited).toBe(false);
@@ -74,13 +77,18 @@ describe('the rules of a policy', () => {
     expect(rights.may({ does: 'read', to: inside('dead:type:ocr') })).toBe(false);
     expect(rights.may({ does: 'read', to: inside('type:ocr') })).toBe(true);
     expect(rights.owns(inside('reply:planner'))).toBe(true);
-    expect(rights.refusal({ does: 'be', to: inside('worker') }, 'agent')?.message).toContain('be the agent worker');
+    expect(rights.refusal({ does: 'be', to: inside('worker') }, 'agent')?.message).toContain(
+      'be the agent worker',
+    );
   });
 
   test.each([
     ['with rules', rights],
     ['without any', Rights.of(principal('token', 'bot', { namespace: 'acme' }), undefined)],
-    ['as an administrator', Rights.of(principal('token', 'bot', { namespace: 'acme', role: 'admin' }), policy)],
+    [
+      'as an administrator',
+      Rights.of(principal('token', 'bot', { namespace: 'acme', role: 'admin' }), policy),
+    ],
   ])('reach into no other namespace, %s', (_, one) => {
     for (const name of ['planner', qualified('globex', 'planner'), qualified('acme.', 'planner')]) {
       expect(one.may({ does: 'be', to: name })).toBe(false);
@@ -88,7 +96,15 @@ describe('the rules of a policy', () => {
       expect(one.publishes(name, '', '')).toBe(false);
       expect([one.reaches(name), one.owns(name)]).toEqual([false, false]);
     }
-    for (const to of ['drain', 'setPlacement', 'metrics', 'logLevel', 'namespaces', 'moveShard', 'listShards'])
+    for (const to of [
+      'drain',
+      'setPlacement',
+      'metrics',
+      'logLevel',
+      'namespaces',
+      'moveShard',
+      'listShards',
+    ])
       expect(one.may({ does: 'admin', to })).toBe(false);
   });
 

@@ -1,5 +1,5 @@
 import type { DescMessage } from '@bufbuild/protobuf';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, ScalarType, toBinary } from '@bufbuild/protobuf';
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { qualified } from '../../../src/core/namespace.ts';
@@ -51,8 +51,8 @@ describe('what a message says', () => {
     for (const message of messagesOf([Broker, Admin, EventBus])) {
       for (const field of message.fields) {
         const isText =
-          (field.fieldKind === 'scalar' && field.scalar === 9) ||
-          (field.fieldKind === 'list' && field.listKind === 'scalar' && field.scalar === 9) ||
+          (field.fieldKind === 'scalar' && field.scalar === ScalarType.STRING) ||
+          (field.fieldKind === 'list' && field.listKind === 'scalar' && field.scalar === ScalarType.STRING) ||
           (field.fieldKind === 'map' && field.mapKind === 'scalar');
         if (!isText || kindOfText(message.typeName, field.name)) continue;
         const name = `${message.name}.${field.name}`;
@@ -77,7 +77,11 @@ describe('what a message says', () => {
     });
     const before = toBinary(GetTaskResponseSchema, answer);
     const { task } = acme.leaving(answer);
-    expect(task).toMatchObject({ mailbox: 'type:ocr', requester: 'planner', deadError: 'the mailbox x is gone' });
+    expect(task).toMatchObject({
+      mailbox: 'type:ocr',
+      requester: 'planner',
+      deadError: 'the mailbox x is gone',
+    });
     expect([task?.progress?.to, task?.progress?.executor]).toEqual(['type:ocr', 'w']);
     expect([task?.task?.to, task?.task?.requester]).toEqual(['type:ocr', 'planner']);
     expect(toBinary(GetTaskResponseSchema, answer)).toEqual(before);
@@ -95,10 +99,11 @@ describe('what a message says', () => {
     const answer = create(ListMailboxesResponseSchema, {
       mailboxes: [{ mailbox: 'planner' }, { mailbox: qualified('acme', 'planner') }],
     });
-    for (const names of [plain, Names.of('globex')]) expect(() => names.leaving(answer)).toThrow('another namespace');
-    expect(acme.leaving(create(ListMailboxesResponseSchema, { mailboxes: [answer.mailboxes[1]!] })).mailboxes).toEqual(
-      [expect.objectContaining({ mailbox: 'planner' })],
-    );
+    for (const names of [plain, Names.of('globex')])
+      expect(() => names.leaving(answer)).toThrow('another namespace');
+    expect(
+      acme.leaving(create(ListMailboxesResponseSchema, { mailboxes: [answer.mailboxes[1]!] })).mailboxes,
+    ).toEqual([expect.objectContaining({ mailbox: 'planner' })]);
   });
 });
 
@@ -175,7 +180,9 @@ test('an error speaks of names as they are in the namespace', () => {
 });
 
 /** All messages that calls of these services carry, with those inside of them. */
-function messagesOf(services: readonly { readonly methods: readonly { input: DescMessage; output: DescMessage }[] }[]) {
+function messagesOf(
+  services: readonly { readonly methods: readonly { input: DescMessage; output: DescMessage }[] }[],
+) {
   const found = new Set<DescMessage>();
   const add = (message: DescMessage): void => {
     if (found.has(message) || message.typeName.startsWith('google.')) return;
