@@ -24,7 +24,7 @@ const plain = Names.of('');
  */
 const OTHER_TEXTS = `
 AgentRange.prefix AgentView.session_id AgentView.client AgentView.types AgentView.peer AssignedId.id BrokerView.id
-BrokerView.address BrokerView.version CancelCall.task_id CancelCall.reason CancelTaskRequest.task_id
+BrokerView.address BrokerView.pool BrokerView.version CancelCall.task_id CancelCall.reason CancelTaskRequest.task_id
 CancelTaskRequest.reason Completed.content_type Completed.headers DescribeClusterResponse.log
 DescribeClusterResponse.broker Failed.error Failed.content_type GetTaskRequest.task_id GoAway.reason GoAway.address
 Hello.session_id Hello.client Attach.types ListAgentsRequest.prefix ListAgentsRequest.page_token
