@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -14,6 +14,7 @@ import { Authority } from '../support/authority.ts';
 import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
+import { replacedFile } from '../support/replaced-file.ts';
 import { ISSUER, keySet, Signer } from '../support/signer.ts';
 
 const running = brokers();
@@ -36,12 +37,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-function put(name: string, text: string): string {
-  const path = join(dir, name);
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
-  return path;
-}
+const put = (name: string, text: string): string => replacedFile(dir, name, text);
 
 function start(settings: Settings = {}, jwks = put('keys.json', keySet(signer))): Promise<TestBroker> {
   return running.start({ jwt: { issuer: ISSUER, jwks, clockSkewMs: '0' }, ...settings });

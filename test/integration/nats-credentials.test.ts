@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
@@ -14,6 +14,7 @@ import type { TestCluster } from '../support/cluster.ts';
 import { clusters } from '../support/cluster.ts';
 import { until } from '../support/inbox.ts';
 import { NatsServer } from '../support/nats-server.ts';
+import { replacedFile } from '../support/replaced-file.ts';
 import { steadyLoad } from '../support/steady-load.ts';
 
 const { start } = clusters();
@@ -47,10 +48,8 @@ function knows(current: string, differs: { next?: string; former?: string } = {}
 
 const file = (): string => join(dir, 'nkey');
 
-/** Replaces it at once, as a kubelet does. */
 function hand(seed: string): void {
-  writeFileSync(`${file()}.new`, `${seed}\n`);
-  renameSync(`${file()}.new`, file());
+  replacedFile(dir, 'nkey', `${seed}\n`);
 }
 
 beforeAll(() => {

@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -8,6 +8,7 @@ import { Broker } from '../../src/wire/gen/agenthub/v1/broker_pb.ts';
 import type { TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
+import { replacedFile } from '../support/replaced-file.ts';
 import { ISSUER, keySet, Signer } from '../support/signer.ts';
 import type { SteadyLoad } from '../support/steady-load.ts';
 import { steadyLoad } from '../support/steady-load.ts';
@@ -25,13 +26,7 @@ afterEach(async () => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Replaces a file at once, as a kubelet does. */
-function put(name: string, text: string): string {
-  const path = join(dir, name);
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
-  return path;
-}
+const put = (name: string, text: string): string => replacedFile(dir, name, text);
 
 async function hubOf({ embedded }: TestBroker, agent: string, token: () => Promise<string>): Promise<Hub> {
   const hub = await connect({ address: `127.0.0.1:${embedded.grpcPort}`, agent, token });

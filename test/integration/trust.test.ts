@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -11,6 +11,7 @@ import { Agent } from '../support/agent.ts';
 import type { Settings, TestBroker } from '../support/broker.ts';
 import { brokers } from '../support/broker.ts';
 import { until } from '../support/inbox.ts';
+import { replacedFile } from '../support/replaced-file.ts';
 
 const running = brokers();
 
@@ -43,13 +44,7 @@ afterEach(() => {
   rmSync(dir, { recursive: true, force: true });
 });
 
-/** Replaces a file as Kubernetes and careful people do: at once. */
-function put(name: string, text: string): string {
-  const path = join(dir, name);
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
-  return path;
-}
+const put = (name: string, text: string): string => replacedFile(dir, name, text);
 
 function start(settings: Settings = {}): Promise<TestBroker> {
   return running.start({

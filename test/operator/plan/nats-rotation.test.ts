@@ -7,7 +7,7 @@ import { planNatsRotation } from '../../../operator/plan/nats-rotation.ts';
 import { plan } from '../../../operator/plan/plan.ts';
 import type { Snapshot } from '../../../operator/plan/plan.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
-import { answers, cluster, madeSecrets, NATS_KEYS, pod, START } from './support.ts';
+import { answers, cluster, NATS_KEYS, pod, unmade } from './support.ts';
 
 interface KeyPair {
   getSeed(): Uint8Array;
@@ -115,19 +115,7 @@ describe('the exchange of the credential with NATS', () => {
 describe('in the plan', () => {
   function snapshot(differs: Partial<Snapshot> = {}): Snapshot {
     return {
-      now: START,
-      cluster: cluster({ replicas: 1, autoscaling: { mode: 'Off' } }, { annotations: WISH }),
-      kinds: { serviceMonitor: false, prometheusRule: false, certificate: false },
-      defaultImages: { broker: 'agenthub:1', nats: 'nats:2' },
-      children: [],
-      pods: {},
-      natsPods: [],
-      foreignAutoscalers: [],
-      obstacles: [],
-      token: () => 'token',
-      natsSeed: () => 'seed',
-      natsKeys: NATS_KEYS,
-      secrets: madeSecrets(),
+      ...unmade(cluster({ replicas: 1, autoscaling: { mode: 'Off' } }, { annotations: WISH })),
       ...differs,
     };
   }

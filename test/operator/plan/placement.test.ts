@@ -7,7 +7,7 @@ import type { Plan, Snapshot } from '../../../operator/plan/plan.ts';
 import type { PodView } from '../../../operator/plan/pods.ts';
 import { checkPlacementRules } from '../../../src/core/placement.ts';
 import type { PlacementDocument } from '../../../src/wire/placement-document.ts';
-import { answers, cluster, madeSecrets, NATS_KEYS, pod, START } from './support.ts';
+import { answers, cluster, pod, unmade } from './support.ts';
 
 const RULES = [
   { range: { prefix: 'agent_', first: 1, last: 1000 } },
@@ -40,22 +40,7 @@ const known = (rules: PlacementDocument['rules'], pools = POOLS): PlacementDocum
 });
 
 function snapshot(spec: object, differs: Partial<Snapshot> = {}, status?: object): Snapshot {
-  return {
-    now: START,
-    cluster: cluster(spec, status === undefined ? {} : { status }),
-    kinds: { serviceMonitor: false, prometheusRule: false, certificate: false },
-    defaultImages: { broker: 'agenthub:1', nats: 'nats:2' },
-    children: [],
-    pods: {},
-    natsPods: [],
-    foreignAutoscalers: [],
-    obstacles: [],
-    token: () => 'token',
-    natsSeed: () => 'seed',
-    natsKeys: NATS_KEYS,
-    secrets: madeSecrets(),
-    ...differs,
-  };
+  return { ...unmade(cluster(spec, status === undefined ? {} : { status })), ...differs };
 }
 
 const MADE = plan(snapshot(SPEC));

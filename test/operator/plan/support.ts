@@ -1,6 +1,6 @@
 import { readBrokerCluster } from '../../../operator/api/brokercluster.ts';
 import type { BrokerCluster } from '../../../operator/api/brokercluster.ts';
-import type { SecretView } from '../../../operator/plan/plan.ts';
+import type { SecretView, Snapshot } from '../../../operator/plan/plan.ts';
 import type { BrokerAnswers, PodView } from '../../../operator/plan/pods.ts';
 import type { NatsKeys } from '../../../operator/plan/nats-keys.ts';
 import type { Capacity } from '../../../src/wire/capacity.ts';
@@ -97,4 +97,23 @@ export function answers(
   drain?: BrokerAnswers['drain'],
 ): BrokerAnswers {
   return { capacity: capacity(broker, figures), receivedAt: START, drain };
+}
+
+/** What is seen of a cluster of which nothing is there yet but its secrets. */
+export function unmade(cluster: BrokerCluster): Snapshot {
+  return {
+    now: START,
+    cluster,
+    kinds: { serviceMonitor: false, prometheusRule: false, certificate: false },
+    defaultImages: { broker: 'agenthub:1', nats: 'nats:2' },
+    children: [],
+    pods: {},
+    natsPods: [],
+    foreignAutoscalers: [],
+    obstacles: [],
+    token: () => 'token',
+    natsSeed: () => 'seed',
+    natsKeys: NATS_KEYS,
+    secrets: madeSecrets(),
+  };
 }
