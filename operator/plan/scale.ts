@@ -281,15 +281,12 @@ function additive(
   if (known === 0) return current;
   const tolerance = spec.tolerancePercent / 100;
   const ratio = total / (known * target);
-  if (missing <= 0) {
-    return Math.abs(1 - ratio) <= tolerance ? current : Math.max(1, Math.ceil(total / target));
-  }
   const assumed = ratio < 1 ? total + missing * target : total;
   const pessimistic = assumed / ((known + missing) * target);
   if (Math.abs(1 - pessimistic) <= tolerance || ratio < 1 !== pessimistic < 1) return current;
   const replicas = Math.max(1, Math.ceil(assumed / target));
-  const turned = pessimistic < 1 ? replicas > current : replicas < current;
-  return turned ? current : replicas;
+  // Brokers that are to go still answer: what is little for all of them asks for no more than are to stay.
+  return pessimistic < 1 ? Math.min(current, replicas) : Math.max(current, replicas);
 }
 
 /**
